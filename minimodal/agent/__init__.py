@@ -1,0 +1,1 @@
+"""What runs inside a container: standard library and cloudpickle only."""

@@ -1,0 +1,1 @@
+"""The web gateway: Starlette routes over a Client."""

@@ -1,0 +1,1 @@
+"""Building images: layer cache and one builder for each backend."""

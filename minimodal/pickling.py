@@ -1,0 +1,101 @@
+"""dumps and loads of users' values; the only importer of cloudpickle, and that lazily.
+
+Protocol 5 with large buffers out of band. The C pickler is tried first; cloudpickle takes what it
+refuses, and everything of `__main__`, which another process could not import by name.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+from typing import Any
+
+from .errors import DeserializationError, SerializationError
+from .types import Buffer, Payload
+
+OUT_OF_BAND_BYTES = 256 * 1024
+
+NO_ARGUMENTS = Payload(pickle.dumps(((), {}), protocol=5))
+
+
+def dumps(value: Any, what: str = "the value") -> Payload:
+    """Pickle a value. Raises SerializationError naming `what` and the type that refuses."""
+    buffers: list[Buffer] = []
+
+    def keep(buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()
+        if view.nbytes < OUT_OF_BAND_BYTES:
+            return True
+        buffers.append(view)
+        return False
+
+    if type(value) in _BULKY:
+        return _bulk(value)
+    try:
+        data = pickle.dumps(value, protocol=5, buffer_callback=keep)
+        if b"__main__" not in data:
+            return Payload(data, tuple(buffers))
+    except Exception:  # the C pickler refuses lambdas, closures, local classes: cloudpickle's part
+        pass
+    buffers.clear()
+    try:
+        import cloudpickle
+
+        file = io.BytesIO()
+        cloudpickle.CloudPickler(file, protocol=5, buffer_callback=keep).dump(value)
+        return Payload(file.getvalue(), tuple(buffers))
+    except Exception as error:
+        raise SerializationError(
+            f"{what} ({type(value).__qualname__}) cannot be pickled: {error}. Pass plain data, or "
+            "create the object inside the function."
+        ) from error
+
+
+_BULKY = (bytes, bytearray)
+
+
+def _bulk(value: bytes | bytearray) -> Payload:
+    """bytes pickle in band even under protocol 5: a large one would be copied twice."""
+    if len(value) < OUT_OF_BAND_BYTES:
+        return Payload(pickle.dumps(value, protocol=5))
+    wrapped = _Bulk(type(value), pickle.PickleBuffer(value))
+    return Payload(
+        pickle.dumps(wrapped, protocol=5, buffer_callback=lambda _: False), (memoryview(value),)
+    )
+
+
+class _Bulk:
+    def __init__(self, kind: type, buffer: pickle.PickleBuffer) -> None:
+        self.kind, self.buffer = kind, buffer
+
+    def __reduce__(self) -> Any:
+        return self.kind, (self.buffer,)
+
+
+def dumps_by_value(value: Any, what: str = "the function") -> Payload:
+    """cloudpickle, for functions that no other process can import."""
+    import cloudpickle
+
+    try:
+        return Payload(cloudpickle.dumps(value, protocol=5))
+    except Exception as error:
+        raise SerializationError(f"{what} cannot be pickled by value: {error}") from error
+
+
+def loads(payload: Payload, what: str = "the value") -> Any:
+    """Unpickle. Raises DeserializationError with the reason; the bytes must come from a trusted peer."""
+    try:
+        return pickle.loads(payload.data, buffers=payload.buffers)
+    except Exception as error:
+        hint = ""
+        if isinstance(error, ModuleNotFoundError):
+            hint = f" Install {error.name!r} where the value is read, or return plain data."
+        raise DeserializationError(
+            f"{what} cannot be unpickled here: {type(error).__name__}: {error}.{hint}"
+        ) from error
+
+
+def python_version() -> str:
+    """The minor version that by-value pickles are bound to: "3.11"."""
+    return f"{sys.version_info[0]}.{sys.version_info[1]}"

@@ -1,0 +1,295 @@
+"""The records that cross rooms: plain, frozen data. Nothing here does I/O or imports a sibling.
+
+A record names a thing by id, name or digest, never by a host path, file descriptor or pid, so that
+what is above `Backend` does not notice on which machine a container runs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, NamedTuple
+
+Buffer = bytes | bytearray | memoryview
+
+
+def new_id(prefix: str) -> str:
+    """An id such as `fc-3f2a…`: 64 random bits behind the prefix of its kind."""
+    return f"{prefix}-{os.urandom(8).hex()}"
+
+
+class Payload(NamedTuple):
+    """A pickled value: the pickle itself and its large buffers, which travel beside it."""
+
+    data: Buffer
+    buffers: tuple[Buffer, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.data) + sum(memoryview(b).nbytes for b in self.buffers)
+
+
+EMPTY = Payload(b"")
+
+
+# --- what a function is ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What one container asks for (`cpu`, `memory`) and may use at most (`*_limit`; None: unlimited)."""
+
+    cpu: float = 0.125
+    memory: int = 128  # MiB
+    cpu_limit: float | None = None
+    memory_limit: int | None = None  # MiB
+    gpu: str | None = None
+    pids_limit: int = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Data of `minimodal.Retries`; seconds. See policy.py for the delay's formula."""
+
+    max_retries: int = 0
+    backoff_coefficient: float = 1.0
+    initial_delay: float = 1.0
+    max_delay: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """Bounds of one function's pool; seconds."""
+
+    min_containers: int = 0
+    max_containers: int | None = None
+    buffer_containers: int = 0
+    scaledown_window: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    max_batch_size: int
+    wait: float  # seconds that the first member of a batch waits for others
+
+
+@dataclass(frozen=True, slots=True)
+class ByName:
+    """The container imports `module` from the source snapshot and takes `qualname` from it."""
+
+    module: str
+    qualname: str
+    sources: str  # digest of the snapshot in Home.sources
+
+
+@dataclass(frozen=True, slots=True)
+class ByValue:
+    """The container unpickles the function from a blob; only within one Python minor version."""
+
+    blob: str  # digest of the cloudpickle in Home.blobs
+    python: str  # "3.11"
+    sources: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeMount:
+    target: str
+    volume: str  # volume id
+    read_only: bool = False
+    sub_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WebEndpoint:
+    """How the gateway presents a function. `kind`: fastapi, asgi, wsgi, server, or simple (the seed's)."""
+
+    kind: str
+    label: str
+    path: str = "/"
+    method: str = "GET"
+    docs: bool = False
+    requires_auth: bool = False
+    port: int | None = None
+    startup_timeout: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleSpec:
+    """Data of `Cron` (expression, timezone) or `Period` (seconds)."""
+
+    cron: str | None = None
+    timezone: str = "UTC"
+    period: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionSpec:
+    """All that the engine needs to run a function. `key` is what a `Call` names it by."""
+
+    app: str  # app id (ephemeral) or deployed name
+    name: str  # "f", "Cls" (a class is one pool for all its methods)
+    target: ByName | ByValue
+    image: Any = None  # layers.ImageSpec; Any keeps this module free of siblings
+    variant: str = ""  # distinguishes with_options()/parameter sets of one name: own pool
+    resources: Resources = Resources()
+    retries: RetryPolicy = RetryPolicy()
+    scaling: Scaling = Scaling()
+    timeout: float = 300.0  # seconds per attempt, execution only
+    startup_timeout: float | None = None  # import and @enter; None: same as timeout
+    max_inputs: int = 1  # @concurrent
+    target_inputs: int | None = None
+    batching: Batching | None = None
+    env: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[str, ...] = ()  # secret ids, later ones win
+    volumes: tuple[VolumeMount, ...] = ()
+    block_network: bool = False
+    single_use: bool = False
+    is_generator: bool = False
+    is_class: bool = False
+    parameters: Payload | None = None  # constructor arguments of a class, pickled
+    schedule: ScheduleSpec | None = None
+    web: WebEndpoint | None = None
+    web_methods: tuple[tuple[str, WebEndpoint], ...] = ()  # of a class
+    runtime: str | None = None  # OCI runtime on request
+
+    @property
+    def key(self) -> str:
+        base = f"{self.app}/{self.name}"
+        return f"{base}~{self.variant}" if self.variant else base
+
+
+# --- what a call is -------------------------------------------------------------------------------
+
+
+class CallState(Enum):
+    QUEUED = "queued"  # waits for a slot, or for its retry's time
+    RUNNING = "running"  # an executor has it
+    OK = "ok"  # finished with a value
+    ERROR = "error"  # the user's code raised, or its value could not travel
+    TIMEOUT = "timeout"  # an attempt ran longer than the function's timeout
+    CANCELLED = "cancelled"
+    LOST = "lost"  # its containers went away more often than we retry
+
+    @property
+    def finished(self) -> bool:
+        return self not in (CallState.QUEUED, CallState.RUNNING)
+
+
+@dataclass(slots=True)
+class Call:
+    """One input on its way. Created by the caller, owned by the engine after `Client.run`."""
+
+    id: str
+    function: str  # FunctionSpec.key
+    payload: Payload  # pickled (args, kwargs)
+    method: str = ""  # method of a class
+    user: str = "default"
+    priority: int = 0  # higher first, within one user
+    parent: str | None = None  # call id of the caller inside a container
+    depth: int = 0  # nesting, bounded by the engine
+    stream: bool = False  # a generator: items are read with call.next
+    durable: bool = False  # recorded in the store before it is accepted
+    group: str | None = None  # the map or spawn_map it belongs to
+    index: int = 0  # position in the group
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a call did not return a value, in words, with the pickled exception where there is one."""
+
+    type: str  # qualified name of the exception's class
+    message: str
+    traceback: str = ""
+    payload: Payload | None = None  # pickled RemoteException record; only the caller unpickles it
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call ended. Exactly one of `value` (state OK) and `failure` is set."""
+
+    state: CallState
+    value: Payload | None = None
+    failure: Failure | None = None
+    attempts: int = 1
+
+
+# --- where calls run ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """Something of the home that a container sees at `target`.
+
+    kind `sources`: name is a snapshot digest. `volume`: name is a volume view. `file`: name is the
+    digest of a blob. `local`: name is an absolute path of the user's own (images' add_local_*).
+    """
+
+    kind: str
+    name: str
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """A built image, as its backend names it, with what the container start needs from it."""
+
+    digest: str
+    name: str  # docker: tag; bubblewrap: id of the layer stack; process: id of the environment
+    python: str = "python3"  # the interpreter inside
+    env: tuple[tuple[str, str], ...] = ()
+    workdir: str | None = None
+    mounts: tuple[Mount, ...] = ()  # add_local_*(copy=False)
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """One container to start. `command` None starts the agent; a Sandbox gives its own command."""
+
+    id: str
+    label: str  # for people: the function's name
+    image: ImageRef
+    resources: Resources = Resources()
+    env: Mapping[str, str] = field(default_factory=dict)  # never secrets: they go through the agent
+    mounts: tuple[Mount, ...] = ()
+    block_network: bool = False
+    runtime: str | None = None
+    command: tuple[str, ...] | None = None
+    workdir: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExitReason:
+    """Why a container is gone. `detail` is for the user: the tail of its stderr, the daemon's words."""
+
+    code: int | None = None
+    signal: int | None = None
+    oom: bool = False
+    detail: str = ""
+
+    def __str__(self) -> str:
+        if self.oom:
+            return "it ran out of memory"
+        if self.signal is not None:
+            return f"it was killed by signal {self.signal}"
+        if self.code is not None:
+            return f"it exited with code {self.code}"
+        return self.detail or "it went away"
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend isolates and enforces, truthfully. Each text is shown by `minimodal doctor`."""
+
+    name: str
+    files: str
+    processes: str
+    network: str
+    memory: str
+    cpu: str
+    pids: str
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,241 @@
+"""Frames between engine and agent, sans-IO: `encode` and `Decoder`.
+
+A frame is a fixed header, a `meta` text (JSON, or fields joined by NUL on the hot path), a `body`
+(a pickle that nobody but its addressee opens) and out-of-band buffers. Lengths are checked against
+`Limits` before anything is allocated; whoever breaks the format gets a ProtocolError and is cut off.
+
+    | kind u8 | flags u8 | buffers u16 | meta u32 | seq u64 | body u64 |  then the buffers' lengths (u64),
+    meta, body, buffers
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+
+from .errors import ProtocolError
+from .types import Buffer, Payload
+
+VERSION = 1
+HEADER = struct.Struct("<BBHIQQ")
+SCRATCH_BYTES = 256 * 1024
+COPY_BELOW = 64 * 1024  # smaller parts are joined into one write
+
+
+class Kind(IntEnum):
+    """What a frame says. The arrow is the direction: E engine, S supervisor, X executor, C client."""
+
+    HELLO = 1  # S X C → E: JSON role, version, python, pid, slot
+    START = 2  # E → S: JSON what to load and how to run it; body: the function by value
+    READY = 3  # S → E modules are imported; X → E @enter is done. seq: slot
+    FORK = 4  # E → S: make an executor for slot `seq`
+    INTERRUPT = 5  # E → S: raise in the executor of slot (meta) if it still runs call `seq`
+    KILL = 6  # E → S: SIGKILL the executor of slot `seq`
+    EXITED = 7  # S → E: JSON executor of slot `seq` ended: code, signal, oom
+    PING = 8  # E → S
+    PONG = 9  # S → E
+    STOP = 10  # E → S X: run @exit and leave
+    LOG = 11  # S X → E: meta "stream\0call id", body text bytes
+    FAILED = 12  # S X → E: JSON startup failed: type, message, traceback; body: pickled exception
+    CALL = 20  # E → X: meta fields joined by NUL; body args. seq names it in all answers
+    RESULT = 21  # X → E: body value
+    ERROR = 22  # X → E: JSON type, message, traceback; body: pickled exception
+    YIELD = 23  # X → E: body one item
+    CANCEL = 24  # E → X
+    CREDIT = 25  # E → X: meta: number of items that may be yielded more
+    REQUEST = 30  # C → E: JSON [op, fields]; body payload
+    REPLY = 31  # E → C: JSON fields; body payload
+    REFUSED = 32  # E → C: JSON error class name, message
+    ABANDON = 33  # C → E: request `seq` is no longer wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one peer may send. Bytes."""
+
+    meta_bytes: int = 4 << 20
+    body_bytes: int = 4 << 30
+    buffers: int = 1024
+
+
+@dataclass(slots=True)
+class Frame:
+    kind: Kind
+    seq: int
+    meta: str
+    payload: Payload
+
+
+def encode(
+    kind: Kind, seq: int = 0, meta: str = "", payload: Payload | None = None
+) -> list[Buffer]:
+    """The parts of a frame, to be written in order. Small parts are joined, large ones not copied."""
+    text = meta.encode()
+    if payload is None:
+        return [HEADER.pack(kind, 0, 0, len(text), seq, 0) + text]
+    data, buffers = payload
+    if not buffers:
+        head = HEADER.pack(kind, 0, 0, len(text), seq, len(data)) + text
+        return [head + data] if len(data) < COPY_BELOW else [head, data]
+    views = [memoryview(b).cast("B") for b in buffers]
+    head = HEADER.pack(kind, 0, len(views), len(text), seq, len(data))
+    lengths = struct.pack(f"<{len(views)}Q", *(v.nbytes for v in views))
+    return [head + lengths + text + bytes(data), *views]
+
+
+class Decoder:
+    """Turns bytes into frames. Feed it, or let it lend the buffer to read into (BufferedProtocol).
+
+    Large bodies are read straight into their own bytearray: no copy and no growing buffer.
+    """
+
+    def __init__(self, on_frame: Callable[[Frame], None], limits: Limits | None = None) -> None:
+        self._on_frame = on_frame
+        self._limits = limits or Limits()
+        self._scratch = bytearray(SCRATCH_BYTES)
+        self._start = 0  # unread bytes are scratch[start:end]
+        self._end = 0
+        self._pending: _Pending | None = None  # a frame whose large parts are still arriving
+
+    def feed(self, data: Buffer) -> None:
+        """Take bytes and call `on_frame` for each frame that is whole. Raises ProtocolError."""
+        view = memoryview(data).cast("B")
+        while view:
+            target = self.get_buffer(len(view))
+            n = min(len(target), len(view))
+            target[:n] = view[:n]
+            self.buffer_updated(n)
+            view = view[n:]
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go."""
+        if self._pending is not None:
+            return self._pending.room()
+        if self._end == len(self._scratch):
+            self._compact()
+        return memoryview(self._scratch)[self._end :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """`nbytes` were written into the buffer that `get_buffer` gave."""
+        if self._pending is not None:
+            if self._pending.advance(nbytes):
+                frame, self._pending = self._pending.frame(), None
+                self._on_frame(frame)
+            return
+        self._end += nbytes
+        while self._pending is None and self._parse_one():
+            pass
+        if self._start == self._end:
+            self._start = self._end = 0
+
+    def _compact(self) -> None:
+        """Move the unread bytes to the front; grow only for a large meta, which is bounded."""
+        rest = self._end - self._start
+        if self._start == 0:
+            grown = bytearray(len(self._scratch) * 2)
+            grown[:rest] = self._scratch[:rest]
+            self._scratch = grown
+        else:
+            self._scratch[:rest] = self._scratch[self._start : self._end]
+        self._start, self._end = 0, rest
+
+    def _parse_one(self) -> bool:
+        available = self._end - self._start
+        if available < HEADER.size:
+            return False
+        kind, flags, count, meta_len, seq, body_len = HEADER.unpack_from(
+            self._scratch, self._start
+        )
+        limits = self._limits
+        if flags or meta_len > limits.meta_bytes or body_len > limits.body_bytes:
+            raise ProtocolError(f"frame of kind {kind} over the limit or of another version")
+        if count > limits.buffers:
+            raise ProtocolError(f"frame with {count} buffers; the limit is {limits.buffers}")
+        try:
+            known = Kind(kind)
+        except ValueError:
+            raise ProtocolError(f"unknown frame kind {kind}") from None
+        fixed = HEADER.size + 8 * count + meta_len
+        if available < fixed:
+            return False
+        at = self._start + HEADER.size
+        lengths = struct.unpack_from(f"<{count}Q", self._scratch, at)
+        if body_len + sum(lengths) > limits.body_bytes:
+            raise ProtocolError(f"frame of {body_len + sum(lengths)} bytes is over the limit")
+        at += 8 * count
+        try:
+            meta = self._scratch[at : at + meta_len].decode()
+        except UnicodeDecodeError:
+            raise ProtocolError("frame whose meta is not UTF-8") from None
+        at += meta_len
+        whole = body_len + sum(lengths)
+        if self._end - at >= whole:
+            parts = _split(bytes(self._scratch[at : at + whole]), (body_len, *lengths))
+            self._start = at + whole
+            self._on_frame(Frame(known, seq, meta, parts))
+            return self._start < self._end
+        if whole <= len(self._scratch) // 2:
+            return False  # small: wait for the rest in the scratch buffer
+        self._pending = _Pending(known, seq, meta, (body_len, *lengths))
+        self._pending.take(memoryview(self._scratch)[at : self._end])
+        self._start = self._end = 0
+        return False
+
+
+def _split(whole: bytes, lengths: tuple[int, ...]) -> Payload:
+    if len(lengths) == 1:
+        return Payload(whole)
+    view = memoryview(whole)
+    parts: list[Buffer] = []
+    at = 0
+    for n in lengths:
+        parts.append(view[at : at + n])
+        at += n
+    return Payload(bytes(parts[0]), tuple(parts[1:]))
+
+
+class _Pending:
+    """A frame whose body and buffers are arriving, each into its own bytearray."""
+
+    def __init__(self, kind: Kind, seq: int, meta: str, lengths: tuple[int, ...]) -> None:
+        self._head = (kind, seq, meta)
+        self._lengths = lengths
+        self._parts: list[bytearray] = [bytearray(min(n, _FIRST)) for n in lengths]
+        self._index = 0
+        self._filled = 0
+        self._skip_empty()
+
+    def room(self) -> memoryview:
+        part = self._parts[self._index]
+        if self._filled == len(part):  # grow as bytes really arrive: a claimed length costs nothing
+            part.extend(bytes(min(len(part), self._lengths[self._index] - len(part))))
+        return memoryview(part)[self._filled :]
+
+    def take(self, data: memoryview) -> None:
+        while data:
+            room = self.room()
+            n = min(len(room), len(data))
+            room[:n] = data[:n]
+            room.release()
+            self.advance(n)
+            data = data[n:]
+
+    def advance(self, nbytes: int) -> bool:
+        """True when the frame is whole."""
+        self._filled += nbytes
+        self._skip_empty()
+        return self._index == len(self._parts)
+
+    def _skip_empty(self) -> None:
+        while self._index < len(self._parts) and self._filled == self._lengths[self._index]:
+            self._index += 1
+            self._filled = 0
+
+    def frame(self) -> Frame:
+        kind, seq, meta = self._head
+        return Frame(kind, seq, meta, Payload(self._parts[0], tuple(self._parts[1:])))
+
+
+_FIRST = 64 << 20
