@@ -1,0 +1,103 @@
+"""Where this code runs and which client it talks to.
+
+One process has one current client: the engine hosted here, the agent's connection inside a
+container, or a connection to an engine that runs elsewhere on this machine. It is a plain global,
+not a ContextVar, because threads that users start do not inherit those. What belongs to one input
+(call id, input id) is a ContextVar, because inputs run concurrently.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .face import Pending
+from .types import EMPTY, Payload
+
+if TYPE_CHECKING:
+    from .protocols import Abandon, Client, Reply
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerContext:
+    """Set by the agent before it imports the user's module."""
+
+    container_id: str
+    app_id: str
+    app_name: str
+    function: str
+    image: str  # digest
+
+
+@dataclass(frozen=True, slots=True)
+class InputContext:
+    """The input that the current task or thread works on."""
+
+    call_id: str
+    input_id: str
+    depth: int
+
+
+container: ContainerContext | None = None
+current_input: ContextVar[InputContext | None] = ContextVar("minimodal_input", default=None)
+
+_client: Client | None = None
+_lock = threading.Lock()
+
+
+def is_local() -> bool:
+    """False inside a function's container, True everywhere else."""
+    return container is None
+
+
+def current_function_call_id() -> str | None:
+    """The id of the call that runs here, or None outside a container."""
+    here = current_input.get()
+    return here.call_id if here else None
+
+
+def current_input_id() -> str | None:
+    """The id of the input that runs here, or None outside a container."""
+    here = current_input.get()
+    return here.input_id if here else None
+
+
+def set_client(client: Client | None) -> Client | None:
+    """Make `client` the current one and give back the one before."""
+    global _client
+    previous, _client = _client, client
+    return previous
+
+
+def get_client() -> Client:
+    """The current client; outside containers the ambient engine is started if there is none."""
+    client = _client
+    if client is not None:
+        return client
+    with _lock:
+        if _client is None:
+            # The one step upwards between rooms: a script without `minimodal run` or `app.run()`
+            # hosts the platform itself, and the host is the composition root.
+            set_client(importlib.import_module("minimodal.host").start_ambient())
+        assert _client is not None
+        return _client
+
+
+def has_client() -> bool:
+    return _client is not None
+
+
+def ask(
+    op: str, payload: Payload = EMPTY, *, wait: float | None = None, **fields: Any
+) -> Pending[Reply]:
+    """The awaitable form of `Client.ask` on the current client. `wait` bounds the wait, in seconds."""
+    client = get_client()
+
+    def start(answer: Callable[[Any], None]) -> Abandon:
+        return client.ask(op, fields, payload, answer)
+
+    return Pending(start, wait)

@@ -1,0 +1,232 @@
+"""One `async def`, two faces: `f.remote(x)` blocks, `await f.remote.aio(x)` does not.
+
+A method under `@both` awaits nothing but `Pending`s: operations that a `Client` carries out on a
+thread of its own and answers by a callback. So the same coroutine can be driven in two ways, always
+in the caller's own thread: `_block` waits for each answer on a lock, `_wait` on an asyncio future.
+User values are therefore pickled and unpickled where the caller is, never on the engine's loop.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+from .errors import BlockingCallInLoop
+
+if TYPE_CHECKING:
+    from .protocols import Abandon
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+S = TypeVar("S")
+
+Answer = Callable[[Any], None]
+
+client_threads: set[int] = set()
+"""Threads that run a client's loop. A blocking call there would wait for itself."""
+
+
+class Pending(Generic[T]):
+    """An operation to be started: `start(answer)` begins it and returns what abandons it.
+
+    `answer` is called once, from any thread, with the result or with an exception to raise.
+    """
+
+    __slots__ = ("start", "timeout")
+
+    def __init__(self, start: Callable[[Answer], Abandon], timeout: float | None = None) -> None:
+        self.start = start
+        self.timeout = timeout
+
+    def __await__(self) -> Generator[Pending[T], Any, T]:
+        result: T = yield self
+        return result
+
+
+class _Waiter:
+    """Waits for one answer on a lock: less than a quarter of the cost of a Condition."""
+
+    __slots__ = ("_lock", "value")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self.value: Any = None
+
+    def answer(self, value: Any) -> None:
+        self.value = value
+        self._lock.release()
+
+    def wait(self, timeout: float | None) -> bool:
+        return self._lock.acquire(timeout=-1 if timeout is None else timeout)
+
+
+def _block_on(pending: Pending[Any]) -> Any:
+    if threading.get_ident() in client_threads:
+        raise BlockingCallInLoop(
+            "a blocking call was made on the engine's own loop, which would wait for itself. "
+            "Use the `.aio` form there."
+        )
+    waiter = _Waiter()
+    abandon = pending.start(waiter.answer)
+    try:
+        if not waiter.wait(pending.timeout):
+            raise TimeoutError
+    except BaseException:  # Ctrl-C too: the work must not go on without its caller
+        abandon()
+        raise
+    if isinstance(waiter.value, BaseException):
+        raise waiter.value
+    return waiter.value
+
+
+def block(coroutine: Coroutine[Any, Any, R]) -> R:
+    """Drive a coroutine of `Pending`s in this thread."""
+    value: Any = None
+    error: BaseException | None = None
+    try:
+        while True:
+            pending = coroutine.send(value) if error is None else coroutine.throw(error)
+            value, error = None, None
+            try:
+                value = _block_on(pending)
+            except BaseException as raised:
+                error = raised
+    except StopIteration as stop:
+        result: R = stop.value
+        return result
+    finally:
+        coroutine.close()
+
+
+async def _answer_of(pending: Pending[Any]) -> Any:
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+
+    def settle(value: Any) -> None:
+        if not future.done():
+            future.set_result(value)
+
+    def answer(value: Any) -> None:
+        # The caller's loop may be closed by now: then nobody waits for the answer any more.
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, value)
+
+    abandon = pending.start(answer)
+    handle = None
+    if pending.timeout is not None:
+        handle = loop.call_later(pending.timeout, settle, TimeoutError())
+    try:
+        value = await future
+    except BaseException:
+        abandon()
+        raise
+    finally:
+        if handle is not None:
+            handle.cancel()
+    if isinstance(value, BaseException):
+        if isinstance(value, TimeoutError):
+            abandon()
+        raise value
+    return value
+
+
+async def wait(coroutine: Coroutine[Any, Any, R]) -> R:
+    """Drive a coroutine of `Pending`s under the running asyncio loop."""
+    value: Any = None
+    error: BaseException | None = None
+    try:
+        while True:
+            pending = coroutine.send(value) if error is None else coroutine.throw(error)
+            value, error = None, None
+            try:
+                value = await _answer_of(pending)
+            except BaseException as raised:
+                error = raised
+    except StopIteration as stop:
+        result: R = stop.value
+        return result
+    finally:
+        coroutine.close()
+
+
+class Both(Generic[P, R]):
+    """A bound operation: call it to block, `.aio` to await."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[P, Coroutine[Any, Any, R]]) -> None:
+        self._function = function
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return block(self._function(*args, **kwargs))
+
+    async def aio(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return await wait(self._function(*args, **kwargs))
+
+
+class both(Generic[S, P, R]):
+    """Descriptor over an `async def` method that awaits only `Pending`s."""
+
+    def __init__(self, function: Callable[Concatenate[S, P], Coroutine[Any, Any, R]]) -> None:
+        self._function = function
+        functools.update_wrapper(self, function)  # type: ignore[arg-type]  # not called itself
+
+    @overload
+    def __get__(self, instance: None, owner: type[S]) -> both[S, P, R]: ...
+
+    @overload
+    def __get__(self, instance: S, owner: type[S]) -> Both[P, R]: ...
+
+    def __get__(self, instance: S | None, owner: type[S]) -> both[S, P, R] | Both[P, R]:
+        if instance is None:
+            return self
+        return Both(functools.partial(self._function, instance))
+
+
+def both_function(function: Callable[P, Coroutine[Any, Any, R]]) -> Both[P, R]:
+    """`both` for a module-level or static function."""
+    return Both(function)
+
+
+class BothIterator(Generic[T]):
+    """An iterable for `for` and for `async for`, over a coroutine that gives the next item.
+
+    `advance()` returns an item or raises StopAsyncIteration. Nothing starts before the first item is
+    asked for; leaving the loop early calls `close`.
+    """
+
+    def __init__(
+        self,
+        advance: Callable[[], Coroutine[Any, Any, T]],
+        close: Callable[[], Coroutine[Any, Any, None]],
+    ) -> None:
+        self._advance = advance
+        self._close = close
+
+    def __iter__(self) -> Iterator[T]:
+        try:
+            while True:
+                try:
+                    item = block(self._advance())
+                except StopAsyncIteration:
+                    return
+                yield item
+        finally:
+            block(self._close())
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        try:
+            while True:
+                try:
+                    item = await wait(self._advance())
+                except StopAsyncIteration:
+                    return
+                yield item
+        finally:
+            await wait(self._close())
