@@ -45,6 +45,9 @@ class InputContext:
 container: ContainerContext | None = None
 current_input: ContextVar[InputContext | None] = ContextVar("minimodal_input", default=None)
 
+output_blocks = 0  # open enable_output() blocks
+show_progress = True
+
 _client: Client | None = None
 _lock = threading.Lock()
 

@@ -13,7 +13,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from .errors import BlockingCallInLoop
+from .errors import BlockingCallInLoop, InvalidError
 
 if TYPE_CHECKING:
     from .protocols import Abandon
@@ -91,6 +91,8 @@ def block(coroutine: Coroutine[Any, Any, R]) -> R:
         while True:
             pending = coroutine.send(value) if error is None else coroutine.throw(error)
             value, error = None, None
+            if not isinstance(pending, Pending):
+                raise InvalidError("an async iterable needs the `.aio` form and `async for`")
             try:
                 value = _block_on(pending)
             except BaseException as raised:
@@ -136,6 +138,16 @@ async def _answer_of(pending: Pending[Any]) -> Any:
     return value
 
 
+class _Foreign:
+    """What an awaitable of the user's yields to asyncio (an async iterator given to `map.aio`)."""
+
+    def __init__(self, yielded: Any) -> None:
+        self._yielded = yielded
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return (yield self._yielded)
+
+
 async def wait(coroutine: Coroutine[Any, Any, R]) -> R:
     """Drive a coroutine of `Pending`s under the running asyncio loop."""
     value: Any = None
@@ -145,7 +157,10 @@ async def wait(coroutine: Coroutine[Any, Any, R]) -> R:
             pending = coroutine.send(value) if error is None else coroutine.throw(error)
             value, error = None, None
             try:
-                value = await _answer_of(pending)
+                if isinstance(pending, Pending):
+                    value = await _answer_of(pending)
+                else:
+                    value = await _Foreign(pending)
             except BaseException as raised:
                 error = raised
     except StopIteration as stop:

@@ -1,0 +1,203 @@
+"""One slot's process: takes CALL frames, runs user code, answers.
+
+Plain functions run in the main thread with a blocking socket: no loop and no thread hop on the way.
+Async functions and functions with several inputs at once run under an asyncio loop (concurrent.py).
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from mmap import mmap
+from typing import Any
+
+from minimodal import context, pickling
+from minimodal.errors import InputCancellation, InvalidError
+from minimodal.types import Payload
+from minimodal.wire import Frame, Kind
+from . import logs
+from .link import Link, connect
+from .supervisor import SLOT_WORD
+from .target import Start, Target
+from .zygote import failed
+
+CREDIT_ITEMS = 256
+CREDIT_BYTES = 16 << 20
+
+
+def execute(path: str, slot: int, start: Start, target: Target, interrupts: mmap) -> int:
+    """Run the slot until the engine says STOP or goes away. The exit code of the process."""
+    link = connect(path)
+    link.send(Kind.HELLO, meta=json.dumps({"role": "executor", "slot": slot, "pid": os.getpid()}))
+    logs.capture(link)
+    if target.wants_loop or start.max_inputs > 1 or start.fields.get("batching"):
+        from .concurrent import ConcurrentExecutor
+
+        return ConcurrentExecutor(link, slot, start, target, interrupts).run()
+    return SerialExecutor(link, slot, target, interrupts).run()
+
+
+class Input:
+    """A CALL frame, taken apart."""
+
+    __slots__ = ("call_id", "depth", "method", "payload", "seq", "stream")
+
+    def __init__(self, frame: Frame) -> None:
+        self.seq = frame.seq
+        self.call_id, self.method, depth, stream = frame.meta.split("\0")
+        self.depth = int(depth)
+        self.stream = stream == "1"
+        self.payload = frame.payload
+
+    @property
+    def context(self) -> context.InputContext:
+        return context.InputContext(self.call_id, "in-" + self.call_id[3:], self.depth)
+
+    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        args: tuple[tuple[Any, ...], dict[str, Any]] = pickling.loads(self.payload, "an argument")
+        return args
+
+
+def result_of(value: Any, what: str) -> Payload:
+    if inspect.iscoroutine(value):
+        value.close()
+        raise InvalidError(f"{what} returned a coroutine: declare it with `async def`")
+    return pickling.dumps(value, f"the result of {what}")
+
+
+class Credits:
+    """How many items a generator may yield before the consumer has taken earlier ones."""
+
+    def __init__(self) -> None:
+        self._sizes: list[int] = []
+        self._bytes = 0
+
+    def sent(self, nbytes: int) -> None:
+        self._sizes.append(nbytes)
+        self._bytes += nbytes
+
+    def taken(self, count: int) -> None:
+        self._bytes -= sum(self._sizes[:count])
+        del self._sizes[:count]
+
+    @property
+    def exhausted(self) -> bool:
+        return len(self._sizes) >= CREDIT_ITEMS or self._bytes >= CREDIT_BYTES
+
+
+class SerialExecutor:
+    """One input at a time, in the main thread."""
+
+    def __init__(self, link: Link, slot: int, target: Target, interrupts: mmap) -> None:
+        self._link = link
+        self._target = target
+        self._interrupts = interrupts
+        self._offset = slot * SLOT_WORD.size
+        self._running = 0  # seq of the input whose user code runs now; 0: none
+
+    def run(self) -> int:
+        signal.signal(signal.SIGUSR1, self._on_interrupt)
+        try:
+            for enter in self._target.enter():
+                enter()
+        except BaseException as error:
+            self._link.send(Kind.FAILED, 0, *failed(error))
+            return 1
+        logs.flush()
+        self._link.send(Kind.READY)
+        while True:
+            frame = self._link.receive()
+            if frame is None:
+                return 0
+            if frame.kind is Kind.CALL:
+                self._work(Input(frame))
+            elif frame.kind is Kind.STOP:
+                return self._leave()
+            # CREDIT and CANCEL of an input that has ended meanwhile are late: nothing to do.
+
+    def _leave(self) -> int:
+        for leave in self._target.leave():
+            try:
+                leave()
+            except BaseException:
+                import traceback
+
+                traceback.print_exc()
+        logs.flush()
+        return 0
+
+    def _on_interrupt(self, *_: Any) -> None:
+        """The signal may come late: it counts only for the input that it was sent for."""
+        (wanted,) = SLOT_WORD.unpack_from(self._interrupts, self._offset)
+        if self._running and wanted == self._running:
+            self._running = 0
+            raise InputCancellation("this input was cancelled")
+
+    def _work(self, one: Input) -> None:
+        token = context.current_input.set(one.context)
+        try:
+            args, kwargs = one.arguments()
+            function = self._target.callable(one.method)
+            try:
+                self._running = one.seq
+                value = function(*args, **kwargs)
+                if one.stream:
+                    self._stream(one, value, function)
+                    value = None
+            finally:
+                self._running = 0
+            payload = result_of(value, self._name(function))
+        except BaseException as error:
+            logs.flush()
+            self._fail(one, error)
+        else:
+            logs.flush()
+            self._link.send(Kind.RESULT, one.seq, "", payload)
+        finally:
+            context.current_input.reset(token)
+
+    def _fail(self, one: Input, error: BaseException) -> None:
+        self._link.send(Kind.ERROR, one.seq, *failed(error))
+        if isinstance(error, KeyboardInterrupt):
+            sys.exit(130)
+
+    def _stream(self, one: Input, items: Any, function: Callable[..., Any]) -> None:
+        if not isinstance(items, Iterator):
+            items = iter(items)
+        budget = Credits()
+        for item in items:
+            payload = pickling.dumps(item, f"an item of {self._name(function)}")
+            self._link.send(Kind.YIELD, one.seq, "", payload)
+            budget.sent(payload.nbytes)
+            if not self._wait_for_credit(one, budget):
+                close = getattr(items, "close", None)
+                if close is not None:
+                    close()
+                raise InputCancellation("the consumer stopped reading")
+
+    def _wait_for_credit(self, one: Input, budget: Credits) -> bool:
+        """False when the consumer has gone. Frames for later inputs are kept in their order."""
+        later: list[Frame] = []
+        try:
+            while True:
+                frame = self._link.receive() if budget.exhausted else self._link.receive_nowait()
+                if frame is None:
+                    if budget.exhausted:
+                        raise EOFError
+                    return True
+                if frame.seq != one.seq or frame.kind not in (Kind.CREDIT, Kind.CANCEL):
+                    later.append(frame)
+                elif frame.kind is Kind.CANCEL:
+                    return False
+                else:
+                    budget.taken(int(frame.meta))
+        finally:
+            self._link.put_back(later)
+
+    @staticmethod
+    def _name(function: Callable[..., Any]) -> str:
+        return getattr(function, "__qualname__", repr(function))

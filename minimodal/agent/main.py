@@ -1,0 +1,26 @@
+"""Where an agent starts: `python -u …/minimodal/agent/main.py SOCKET`.
+
+Runs under the image's own interpreter, 3.10 or later. The directory that holds the packages
+`minimodal` and `cloudpickle` goes to the end of the path: what the image installs wins.
+"""
+
+import os
+import sys
+
+if sys.version_info < (3, 10):  # noqa: UP036  # an image may bring any Python
+    sys.exit(f"minimodal needs Python 3.10 or later in the image; it has {sys.version.split()[0]}")
+
+BUNDLE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def main() -> None:
+    sys.path[:] = [p for p in sys.path if p != os.path.dirname(os.path.abspath(__file__))]
+    if BUNDLE not in sys.path:
+        sys.path.append(BUNDLE)
+    from minimodal.agent.supervisor import Supervisor
+
+    sys.exit(Supervisor(sys.argv[1]).run())
+
+
+if __name__ == "__main__":
+    main()

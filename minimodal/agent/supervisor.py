@@ -1,0 +1,242 @@
+"""The first process of a container: talks to the engine, never runs user code.
+
+It holds the control connection, forwards logs, kills and watches. User code is imported in the
+*zygote*, a child that then forks one *executor* for each slot; so an import that hangs, crashes or
+holds the GIL cannot stop heartbeats, kills or the exit when the engine is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import selectors
+import signal
+import socket
+import struct
+import sys
+from typing import Any
+
+from minimodal import wire
+from minimodal.types import Payload
+from minimodal.wire import Frame, Kind
+from .link import Link, connect
+
+LOG_CHUNK = 64 * 1024
+SLOT_WORD = struct.Struct("<Q")
+
+
+class Supervisor:
+    """Runs until the engine says STOP or the control connection ends."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._engine = connect(path)
+        self._zygote: Link | None = None
+        self._zygote_pid = 0
+        self._start: Frame | None = None
+        self._pids: dict[int, int] = {}
+        self._stopping = False
+        self._selector = selectors.DefaultSelector()
+        self._outputs: dict[int, str] = {}
+        # One word for each slot: the call whose work the signal is meant for. Shared with executors.
+        self._interrupts = mmap.mmap(-1, mmap.PAGESIZE)
+
+    def run(self) -> int:
+        signal.signal(signal.SIGTERM, lambda *_: self._leave(143))
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # a terminal's Ctrl-C is the engine's to handle
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        wake, notify = socket.socketpair()
+        wake.setblocking(False)
+        notify.setblocking(False)
+        signal.set_wakeup_fd(notify.fileno(), warn_on_full_buffer=False)
+        self._selector.register(self._engine.sock, selectors.EVENT_READ, self._on_engine)
+        self._selector.register(wake, selectors.EVENT_READ, lambda: self._on_signal(wake))
+        hello = {
+            "role": "supervisor",
+            "version": wire.VERSION,
+            "python": "%d.%d" % sys.version_info[:2],
+            "pid": os.getpid(),
+        }
+        self._engine.send(Kind.HELLO, meta=json.dumps(hello))
+        while True:
+            for key, _ in self._selector.select():
+                key.data()
+
+    # --- the engine --------------------------------------------------------------------------------
+
+    def _on_engine(self) -> None:
+        try:
+            while (frame := self._engine.receive_nowait()) is not None:
+                self._on_frame(frame)
+        except (EOFError, ConnectionError):
+            self._leave(0)
+
+    def _on_frame(self, frame: Frame) -> None:
+        match frame.kind:
+            case Kind.PING:
+                self._engine.send(Kind.PONG, frame.seq)
+            case Kind.START:
+                self._start = frame
+                self._spawn_zygote()
+            case Kind.FORK:
+                if self._zygote is None:
+                    self._spawn_zygote()
+                if self._zygote is not None:
+                    self._zygote.send(Kind.FORK, frame.seq)
+            case Kind.INTERRUPT:
+                slot = int(frame.meta)
+                SLOT_WORD.pack_into(self._interrupts, slot * SLOT_WORD.size, frame.seq)
+                self._signal(slot, signal.SIGUSR1)
+            case Kind.KILL:
+                self._signal(frame.seq, signal.SIGKILL)
+            case Kind.STOP:
+                self._stopping = True
+                self._leave_if_done()
+            case _:
+                pass  # a later engine's frame that we do not know is not for us
+
+    def _signal(self, slot: int, number: int) -> None:
+        pid = self._pids.get(slot)
+        if pid is not None:
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                pass  # it ended by itself; EXITED is on its way
+
+    # --- the zygote --------------------------------------------------------------------------------
+
+    def _spawn_zygote(self) -> None:
+        assert self._start is not None
+        mine, theirs = socket.socketpair()
+        pipes = {name: os.pipe() for name in ("stdout", "stderr")}
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            self._become_zygote(theirs, pipes, mine)
+        theirs.close()
+        self._zygote, self._zygote_pid = Link(mine), pid
+        self._selector.register(mine, selectors.EVENT_READ, self._on_zygote)
+        for name, (reader, writer) in pipes.items():
+            os.close(writer)
+            os.set_blocking(reader, False)
+            self._outputs[reader] = name
+            self._selector.register(
+                reader, selectors.EVENT_READ, lambda fd=reader: self._on_output(fd)
+            )
+
+    def _become_zygote(self, sock: socket.socket, pipes: dict[str, Any], mine: Any) -> None:
+        code = 70
+        try:
+            mine.close()
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._selector.close()
+            self._engine.close()
+            os.dup2(pipes["stdout"][1], 1)
+            os.dup2(pipes["stderr"][1], 2)
+            for reader, writer in pipes.values():
+                os.close(reader)
+                os.close(writer)
+            from .zygote import Zygote
+
+            assert self._start is not None
+            code = Zygote(Link(sock), self._path, self._start, self._interrupts).run()
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+
+    def _on_zygote(self) -> None:
+        assert self._zygote is not None
+        try:
+            while (frame := self._zygote.receive_nowait()) is not None:
+                if frame.kind is Kind.FORK:
+                    self._pids[frame.seq] = int(frame.meta)
+                    continue
+                if frame.kind is Kind.EXITED:
+                    self._pids.pop(frame.seq, None)
+                self._engine.send(frame.kind, frame.seq, frame.meta, frame.payload)
+        except (EOFError, ConnectionError):
+            self._selector.unregister(self._zygote.sock)
+            self._zygote.close()
+            self._zygote = None
+        self._leave_if_done()
+
+    def _on_signal(self, wake: socket.socket) -> None:
+        try:
+            wake.recv(4096)
+        except BlockingIOError:
+            pass
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self._zygote_pid:
+                self._zygote_ended(os.waitstatus_to_exitcode(status))
+
+    def _zygote_ended(self, code: int) -> None:
+        """All executors of a dead zygote are ended too: nobody could reap or report them."""
+        self._zygote_pid = 0
+        if self._zygote is not None:
+            self._on_zygote()  # its last words, such as FAILED
+        for slot in list(self._pids):
+            self._signal(slot, signal.SIGKILL)
+            self._pids.pop(slot)
+            self._engine.send(Kind.EXITED, slot, exit_fields(-9))
+        if code != 0 and not self._stopping:
+            self._engine.send(Kind.EXITED, 2**32, exit_fields(code))
+        self._leave_if_done()
+
+    # --- output ------------------------------------------------------------------------------------
+
+    def _on_output(self, fd: int) -> None:
+        """Bytes that C code, subprocesses or imports wrote; prints travel on the executors' links."""
+        try:
+            data = os.read(fd, LOG_CHUNK)
+        except BlockingIOError:
+            return
+        if not data:
+            self._selector.unregister(fd)
+            os.close(fd)
+            del self._outputs[fd]
+            return
+        self._engine.send(Kind.LOG, 0, self._outputs[fd] + "\0", Payload(data))
+
+    def _leave_if_done(self) -> None:
+        if self._stopping and not self._pids:
+            self._leave(0)
+
+    def _leave(self, code: int) -> None:
+        for fd in list(self._outputs):
+            self._on_output_rest(fd)
+        for pid in [*self._pids.values(), self._zygote_pid]:
+            if pid:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+        os._exit(code)
+
+    def _on_output_rest(self, fd: int) -> None:
+        try:
+            while data := os.read(fd, LOG_CHUNK):
+                self._engine.send(Kind.LOG, 0, self._outputs[fd] + "\0", Payload(data))
+        except OSError:
+            pass  # nothing left, or nobody to tell: we are leaving
+
+
+def exit_fields(code: int) -> str:
+    """JSON of an exit status as `waitstatus_to_exitcode` gives it."""
+    if code < 0:
+        return json.dumps({"signal": -code})
+    return json.dumps({"code": code})

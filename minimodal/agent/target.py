@@ -1,0 +1,135 @@
+"""What a container runs: loading the user's function or class, and calling it.
+
+`Start` is the engine's START frame, parsed. `Target` hides whether there is a function or an object
+with methods behind a call.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from minimodal import context, pickling
+from minimodal.errors import NotFoundError, PythonMismatch
+from minimodal.types import Payload
+from minimodal.wire import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What to load and how to run it."""
+
+    fields: dict[str, Any]
+    payload: Payload
+
+    @classmethod
+    def parse(cls, frame: Frame) -> Start:
+        return cls(json.loads(frame.meta), frame.payload)
+
+    @property
+    def max_inputs(self) -> int:
+        return int(self.fields["max_inputs"])
+
+
+class Target:
+    """A function. `methods` of a class are in objects.py's subclass of this."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def enter(self) -> list[Callable[[], Any]]:
+        """What must run before the first input; each may be async."""
+        return []
+
+    def leave(self) -> list[Callable[[], Any]]:
+        """What must run after the last input; each may be async."""
+        return []
+
+    def callable(self, method: str) -> Callable[..., Any]:
+        del method
+        return self._function
+
+    @property
+    def wants_loop(self) -> bool:
+        """Whether an asyncio loop must run while inputs are worked on."""
+        return is_async(self._function)
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
+def load(start: Start) -> Target:
+    """Import or unpickle the user's code. Raises what its import raises."""
+    fields = start.fields
+    os.environ.update(fields["env"])
+    context.container = context.ContainerContext(
+        fields["container_id"],
+        fields["app_id"],
+        fields["app_name"],
+        fields["function"],
+        fields["image"],
+    )
+    sources = fields.get("sources_dir")
+    if sources:
+        sys.path.insert(0, sources)
+    workdir = fields.get("workdir") or sources
+    if workdir:
+        os.chdir(workdir)
+    from .nested import install_client
+
+    install_client(fields["socket"])
+    found = _by_name(fields) if fields.get("module") else _by_value(fields, start.payload)
+    if fields.get("is_class"):
+        from .objects import ObjectTarget
+
+        return ObjectTarget(found, start)
+    return Target(getattr(found, "raw", None) or found)
+
+
+def _by_name(fields: dict[str, Any]) -> Any:
+    name = fields["module"]
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and error.name != name:
+            hint = _missing_hint(error.name, fields)
+            if hasattr(error, "add_note"):
+                error.add_note(hint)
+            else:
+                error.args = (f"{error.args[0]}. {hint}",)
+        raise
+    # Classes of a script that was started as __main__ travel by reference to __main__.
+    sys.modules["__main__"] = module
+    found: Any = module
+    for part in fields["qualname"].split("."):
+        found = getattr(found, part, None)
+        if found is None:
+            raise NotFoundError(f"module {name} has no {fields['qualname']!r} in the container")
+    return found
+
+
+def _missing_hint(module: str, fields: dict[str, Any]) -> str:
+    top = module.partition(".")[0]
+    return (
+        f"{top!r} is not in the image of {fields['function']}. Install it with "
+        f"Image.pip_install({top!r}), or, if it is a local module, keep it beside the script or add "
+        f"it with Image.add_local_python_source({top!r})."
+    )
+
+
+def _by_value(fields: dict[str, Any], payload: Payload) -> Any:
+    wanted = fields["python"]
+    if wanted != pickling.python_version():
+        raise PythonMismatch(
+            f"{fields['function']} was sent by value from Python {wanted}, but its image has Python "
+            f"{pickling.python_version()}. Use Image.debian_slim(python_version={wanted!r}), or put "
+            "the function in a file so that it travels by name."
+        )
+    return pickling.loads(Payload(payload.data), fields["function"])

@@ -1,0 +1,355 @@
+"""`App`: a named set of functions, and the decorators that put functions into it.
+
+Importing a script only records what was decorated. `app.run()` sends it to the engine and keeps it
+there for the length of the block; `app.deploy()` leaves it there; a `.remote()` outside both starts
+an engine in this process and opens the app until the process ends.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+
+from . import context
+from .errors import InvalidError
+from .face import block, both, wait
+from .function import Function, is_generator_function
+from .options import check
+from .types import new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from .image import Image
+    from .protocols import Client
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class LocalEntrypoint(Generic[P, R]):
+    """What `minimodal run script.py` starts, in this process. Calling it calls the function."""
+
+    def __init__(self, raw: Callable[P, R], app: App, name: str) -> None:
+        self.raw = raw
+        self.app = app
+        self.name = name
+        self.__wrapped__ = raw
+        self.__doc__ = raw.__doc__
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.raw(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<LocalEntrypoint {self.name}>"
+
+
+class App:
+    """A set of functions, classes and entrypoints that are run or deployed together.
+
+    Parameters: `image`, `secrets` and `volumes` are defaults for its functions; secrets are applied
+    before a function's own, volumes are merged by path.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        tags: Mapping[str, str] | None = None,
+        image: Image | None = None,
+        secrets: Sequence[Any] = (),
+        volumes: Mapping[str, Any] | None = None,
+        include_source: bool = True,
+    ) -> None:
+        if name is not None and not isinstance(name, str):
+            raise InvalidError(f"App(name) must be a text, not {name!r}")
+        checked = check("App", {"image": image, "secrets": secrets, "volumes": volumes})
+        del include_source
+        self._name = name
+        self._tags = dict(tags or {})
+        self._image = checked.image
+        self._secrets = checked.secrets or ()
+        self._volumes = dict(checked.volumes or {})
+        self.registered_functions: dict[str, Function[..., Any]] = {}
+        self.registered_classes: dict[str, Any] = {}
+        self.registered_entrypoints: dict[str, LocalEntrypoint[..., Any]] = {}
+        self._open: tuple[Client, str] | None = None
+        self._explicit = False  # opened by run(), not ambiently
+
+    def __repr__(self) -> str:
+        return f"<App {self._name or 'unnamed'}>"
+
+    @property
+    def name(self) -> str | None:
+        return self._name
+
+    @property
+    def app_id(self) -> str | None:
+        """The id while it runs, None before."""
+        return self._open[1] if self._open else None
+
+    @property
+    def description(self) -> str | None:
+        return self._name
+
+    # --- decorators --------------------------------------------------------------------------------
+
+    def function(self, _wrong: Any = None, /, **options: Any) -> _FunctionDecorator:
+        """Register a function: `@app.function(cpu=1, memory=512, timeout=60, …)`.
+
+        Options, with Modal's names: image, secrets, env, volumes, cpu, memory (MiB), gpu, timeout
+        (seconds for each attempt), startup_timeout, retries, min_containers, max_containers,
+        buffer_containers, scaledown_window (seconds), single_use_containers, schedule, serialized,
+        name, is_generator, block_network. Raises InvalidError for a wrong one.
+        """
+        if _wrong is not None:
+            raise InvalidError("@app.function needs parentheses: write @app.function()")
+        return _FunctionDecorator(self, options)
+
+    def cls(self, _wrong: Any = None, /, **options: Any) -> Callable[[type], Any]:
+        """Register a class whose methods run in containers that keep their state."""
+        if _wrong is not None:
+            raise InvalidError("@app.cls needs parentheses: write @app.cls()")
+        from .cls import decorate
+
+        wrapped: Callable[[type], Any] = decorate(self, options)
+        return wrapped
+
+    def local_entrypoint(
+        self, _wrong: Any = None, /, *, name: str | None = None
+    ) -> Callable[[Callable[P, R]], LocalEntrypoint[P, R]]:
+        """Mark the function that `minimodal run script.py` starts here, in this process."""
+        if _wrong is not None:
+            raise InvalidError("@app.local_entrypoint needs parentheses: @app.local_entrypoint()")
+
+        def register(raw: Callable[P, R]) -> LocalEntrypoint[P, R]:
+            tag = name or raw.__name__
+            if tag in self.registered_entrypoints and not _interactive():
+                raise InvalidError(f"{self!r} has two local entrypoints called {tag!r}")
+            entry = LocalEntrypoint(raw, self, tag)
+            self.registered_entrypoints[tag] = entry
+            return entry
+
+        return register
+
+    def include(self, other: App, inherit_tags: bool = True) -> App:
+        """Take over the functions and classes of another app."""
+        for mine, theirs in (
+            (self.registered_functions, other.registered_functions),
+            (self.registered_classes, other.registered_classes),
+        ):
+            for tag, thing in theirs.items():
+                _warn_if_taken(self, tag, mine)
+                mine[tag] = thing
+                thing._app = self
+        if inherit_tags:
+            self._tags = {**other._tags, **self._tags}
+        return self
+
+    def _register(self, function: Function[..., Any]) -> None:
+        _warn_if_taken(self, function.name, self.registered_functions)
+        self.registered_functions[function.name] = function
+        if self._open is not None and not self._explicit:
+            self._open = None  # a notebook cell was run again: the next call sends the new one
+
+    def _default_image(self) -> Image:
+        from .image import Image
+
+        if self._image is None:
+            self._image = Image.debian_slim()
+        return self._image
+
+    # --- running -----------------------------------------------------------------------------------
+
+    def run(
+        self,
+        *,
+        name: str | None = None,
+        client: Any = None,
+        detach: bool = False,
+        interactive: bool = False,
+        environment_name: str | None = None,
+    ) -> AppRun:
+        """Run the app for the length of a block: `with app.run():` or `async with app.run():`.
+
+        Leaving the block stops all that it started. Raises InvalidError where the app runs already.
+        """
+        del client, detach, interactive, environment_name
+        if context.container is not None:
+            raise InvalidError(
+                "app.run() was called while a container imports the module; put it "
+                "under `if __name__ == '__main__':`"
+            )
+        if self._explicit:
+            raise InvalidError(f"{self!r} is already running")
+        return AppRun(self, name)
+
+    @both
+    async def deploy(self, /, *, name: str | None = None) -> App:
+        """Register the app under its name and leave it there. `from_name` finds its functions.
+
+        It lives in the engine of this process, or in the one that `minimodal up` runs.
+        Raises InvalidError where the app has no name.
+        """
+        self._name = name or self._name
+        if not self._name:
+            raise InvalidError("an app needs a name to be deployed: App('name') or deploy(name=…)")
+        await self._send(context.get_client(), self._name, deployed=True)
+        return self
+
+    async def _resolve(self, client: Client) -> str:
+        """The app's id at the client; opens it there if nobody has."""
+        here = context.container
+        if here is not None:
+            return here.app_id if self._name == (here.app_name or None) else str(self._name)
+        if self._open is None or self._open[0] is not client:
+            await self._send(client, new_id("ap"))
+        assert self._open is not None
+        return self._open[1]
+
+    async def _send(self, client: Client, app_id: str, deployed: bool = False) -> None:
+        from .codec import to_plain
+        from .home import open_home
+        from .specs import Snapshots, spec_of
+
+        snapshots = Snapshots(open_home())
+        registered = [*self.registered_functions.values(), *self.registered_classes.values()]
+        specs = [await spec_of(self, app_id, thing, snapshots) for thing in registered]
+        await context.ask(
+            "app.open",
+            id=app_id,
+            name=self._name or "",
+            description=self._name or _script_name(),
+            deployed=deployed,
+            functions=[to_plain(spec) for spec in specs],
+        )
+        self._open = (client, app_id)
+
+    async def _close(self) -> None:
+        if self._open is not None:
+            _, app_id = self._open
+            self._open = None
+            self._explicit = False
+            await context.ask("app.close", id=app_id)
+
+
+class AppRun:
+    """The block of `app.run()`; works with `with` and with `async with`."""
+
+    def __init__(self, app: App, name: str | None) -> None:
+        self._app = app
+        if name:
+            app._name = name
+
+    async def _start(self) -> App:
+        self._app._explicit = True
+        try:
+            await self._app._send(context.get_client(), new_id("ap"))
+        except BaseException:
+            self._app._explicit = False
+            raise
+        return self._app
+
+    def __enter__(self) -> App:
+        return block(self._start())
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        block(self._app._close())
+
+    async def __aenter__(self) -> App:
+        return await wait(self._start())
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await wait(self._app._close())
+
+
+class _FunctionDecorator:
+    """Keeps the user's signature: generators become Functions of their item type."""
+
+    def __init__(self, app: App, options: dict[str, Any]) -> None:
+        self._app = app
+        self._options = check("@app.function", options)
+
+    @overload
+    def __call__(self, raw: Callable[P, Coroutine[Any, Any, R]]) -> Function[P, R]: ...
+
+    @overload
+    def __call__(self, raw: Callable[P, R]) -> Function[P, R]: ...
+
+    def __call__(self, raw: Any) -> Any:
+        if inspect.isclass(raw):
+            raise TypeError(f"{raw.__name__} is a class: use @app.cls()")
+        if isinstance(raw, Function):
+            raise InvalidError(f"{raw.name} is decorated with @app.function twice")
+        if not callable(raw):
+            raise InvalidError(f"@app.function() decorates a function, not {raw!r}")
+        options = self._options
+        generator = options.is_generator
+        if generator is None:
+            generator = is_generator_function(raw)
+        if generator and options.retries is not None:
+            raise InvalidError(f"{raw.__name__} is a generator: retries would repeat its items")
+        if options.schedule is not None:
+            _require_no_arguments(raw)
+        name = options.name or raw.__name__
+        function: Function[..., Any] = Function(
+            raw, self._app, name, options, is_generator=generator
+        )
+        self._app._register(function)
+        return function
+
+
+def _require_no_arguments(raw: Callable[..., Any]) -> None:
+    for parameter in inspect.signature(raw).parameters.values():
+        empty = parameter.default is parameter.empty
+        if empty and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise InvalidError(
+                f"{raw.__name__} has a schedule, so it is called without arguments; give "
+                f"{parameter.name!r} a default"
+            )
+
+
+def _warn_if_taken(app: App, tag: str, registered: Mapping[str, Any]) -> None:
+    if tag in registered and not _interactive():
+        import warnings
+
+        warnings.warn(
+            f"{app!r} has two functions called {tag!r}; the later one counts. "
+            "Rename one, or give it name=…",
+            stacklevel=4,
+        )
+
+
+def _interactive() -> bool:
+    return hasattr(sys, "ps1") or "IPython" in sys.modules
+
+
+def _script_name() -> str:
+    import os
+
+    return os.path.basename(sys.argv[0] or "notebook") or "app"
+
+
+@contextmanager
+def enable_output(show_progress: bool = True) -> Iterator[None]:
+    """Show progress and the output of functions in this block, as `minimodal run` does."""
+    context.output_blocks += 1
+    context.show_progress = show_progress
+    try:
+        yield
+    finally:
+        context.output_blocks -= 1

@@ -1,0 +1,215 @@
+"""`FunctionCall`: the handle of a call that was started and not waited for; and `gather`."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+from . import context, pickling, tracebacks
+from .errors import (
+    CallCancelled,
+    CallLost,
+    ExecutionError,
+    FunctionTimeoutError,
+    InvalidError,
+    error_named,
+)
+from .face import Both, BothIterator, both, both_function
+from .types import Buffer, Call, CallState, Failure, Outcome, Payload
+
+T = TypeVar("T")
+
+source_paths: dict[str, str] = {}
+"""Container directories of sources and where they are on this machine, for tracebacks."""
+
+
+def value_of(outcome: Outcome, function: str) -> Any:
+    """The value, or the failure raised as the user would have seen it locally."""
+    if outcome.value is not None:
+        return pickling.loads(outcome.value, f"the result of {function}")
+    failure = outcome.failure
+    assert failure is not None
+    match outcome.state:
+        case CallState.ERROR if failure.payload is not None:
+            raise tracebacks.rebuild(failure, function, source_paths)
+        case CallState.ERROR:
+            raise error_named(failure.type, failure.message)
+        case CallState.TIMEOUT:
+            raise FunctionTimeoutError(failure.message)
+        case CallState.CANCELLED:
+            raise CallCancelled(failure.message)
+        case CallState.LOST:
+            error = error_named(failure.type, failure.message)
+            raise error if isinstance(error, ExecutionError) else CallLost(failure.message)
+        case state:
+            raise AssertionError(f"a call does not end in state {state}")
+
+
+def outcome_from(fields: Mapping[str, Any], payload: Payload) -> Outcome:
+    """The Outcome that `outcome_fields` took apart for the wire."""
+    state = CallState(fields["state"])
+    if state is CallState.OK:
+        return Outcome(state, payload, attempts=fields["attempts"])
+    carried = payload if fields["pickled"] else None
+    failure = Failure(fields["type"], fields["message"], fields["traceback"], carried)
+    return Outcome(state, None, failure, fields["attempts"])
+
+
+def outcome_fields(outcome: Outcome) -> tuple[dict[str, Any], Payload]:
+    """An Outcome as JSON-able fields and a payload."""
+    fields: dict[str, Any] = {"state": outcome.state.value, "attempts": outcome.attempts}
+    if outcome.value is not None:
+        return fields, outcome.value
+    failure = outcome.failure
+    assert failure is not None
+    fields |= {
+        "type": failure.type,
+        "message": failure.message,
+        "traceback": failure.traceback,
+        "pickled": failure.payload is not None,
+    }
+    return fields, failure.payload or Payload(b"")
+
+
+def call_fields(call: Call) -> dict[str, Any]:
+    """A Call without its payload as JSON-able fields."""
+    return {
+        "id": call.id,
+        "function": call.function,
+        "method": call.method,
+        "stream": call.stream,
+        "parent": call.parent,
+        "depth": call.depth,
+        "user": call.user,
+        "priority": call.priority,
+    }
+
+
+def pack_items(items: list[Payload]) -> tuple[list[int], Payload]:
+    """Several payloads as one: the count of buffers of each, and all parts in a row."""
+    parts: list[Buffer] = []
+    for item in items:
+        parts += (item.data, *item.buffers)
+    return [len(item.buffers) for item in items], Payload(b"", tuple(parts))
+
+
+def unpack_items(shape: list[int], packed: Payload) -> list[Payload]:
+    items: list[Payload] = []
+    at = 0
+    for count in shape:
+        data, *buffers = packed.buffers[at : at + 1 + count]
+        items.append(Payload(data, tuple(buffers)))
+        at += 1 + count
+    return items
+
+
+class ItemReader(Generic[T]):
+    """Reads the items of a generator call in batches. What waits unread is bounded by the engine."""
+
+    def __init__(self, call_id: str, function: str) -> None:
+        self._id = call_id
+        self._function = function
+        self._items: list[Payload] = []
+        self._ended = False
+
+    async def advance(self) -> T:
+        """The next item; StopAsyncIteration at the end, or the generator's own error."""
+        while not self._items:
+            if self._ended:
+                raise StopAsyncIteration
+            reply = await context.ask("call.next", id=self._id)
+            if "shape" in reply.fields:
+                self._items = unpack_items(reply.fields["shape"], reply.payload)[::-1]
+            else:
+                self._ended = True
+                value_of(outcome_from(reply.fields, reply.payload), self._function)
+        item: T = pickling.loads(self._items.pop(), f"an item of {self._function}")
+        return item
+
+    async def close(self) -> None:
+        """Tell the producer to stop if it has not ended."""
+        if not self._ended:
+            self._ended = True
+            await context.ask("call.cancel", id=self._id)
+
+
+class FunctionCall(Generic[T]):
+    """A call that runs, or has run, somewhere else. Its result is kept and can be read repeatedly."""
+
+    def __init__(self, object_id: str, function: str = "") -> None:
+        self._id = object_id
+        self._function = function or f"call {object_id}"
+
+    def __repr__(self) -> str:
+        return f"<FunctionCall {self._id}>"
+
+    @property
+    def object_id(self) -> str:
+        """The id, such as "fc-3f2a…". `FunctionCall.from_id` makes a handle of it anywhere."""
+        return self._id
+
+    @staticmethod
+    def from_id(object_id: str) -> FunctionCall[Any]:
+        """A handle of an earlier call, also one of another process. Does no I/O.
+
+        Raises InvalidError where the text is no call id; using the handle raises NotFoundError
+        where there is no such call, and OutputExpiredError where its result is no longer kept.
+        """
+        if not isinstance(object_id, str) or not object_id.startswith("fc-"):
+            raise InvalidError(f"{object_id!r} is no call id; those start with 'fc-'")
+        return FunctionCall(object_id)
+
+    @both
+    async def get(self, timeout: float | None = None, *, index: int = 0) -> T:
+        """Wait for the result, at most `timeout` seconds; 0 only looks.
+
+        Raises the function's own exception, or the builtin TimeoutError when `timeout` is over
+        (the call goes on).
+        """
+        del index  # of spawn_map's calls; each of ours has one result
+        return await self._get(timeout)
+
+    @both
+    async def result(self, timeout: float | None = None) -> T:
+        """The same as `get`."""
+        return await self._get(timeout)
+
+    async def _get(self, timeout: float | None) -> T:
+        reply = await context.ask("call.wait", id=self._id, timeout=timeout)
+        if not reply.fields:
+            raise builtins.TimeoutError(f"{self._function} has not finished after {timeout} s")
+        value: T = value_of(outcome_from(reply.fields, reply.payload), self._function)
+        return value
+
+    def stream(self) -> BothIterator[T]:
+        """The items of a generator that was spawned, as they are produced (`for` or `async for`)."""
+        reader: ItemReader[T] = ItemReader(self._id, self._function)
+        return BothIterator(reader.advance, reader.close)
+
+    @both
+    async def cancel(self, terminate_containers: bool = False) -> None:
+        """Stop the work. Afterwards the outcome is fixed: cancelled, or the one recorded before."""
+        await context.ask("call.cancel", id=self._id, terminate=terminate_containers)
+
+    @both
+    async def status(self) -> str:
+        """queued, running, ok, error, timeout, cancelled or lost."""
+        reply = await context.ask("call.info", id=self._id)
+        return str(reply.fields["state"])
+
+    @staticmethod
+    def gather(*calls: FunctionCall[Any]) -> list[Any]:
+        """The results of several calls, in their order. The first failure is raised."""
+        return gather(*calls)
+
+
+async def _gather(*calls: FunctionCall[Any]) -> list[Any]:
+    for call in calls:
+        if not isinstance(call, FunctionCall):
+            raise InvalidError(f"gather takes the handles that spawn() gives, not {call!r}")
+    # One after the other costs nothing: the calls themselves run in parallel.
+    return [await call._get(None) for call in calls]
+
+
+gather: Both[..., list[Any]] = both_function(_gather)

@@ -1,0 +1,247 @@
+"""`Function`: what `@app.function` makes of a user's function, and every way of calling it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+
+from . import context, pickling
+from .call import FunctionCall, ItemReader, call_fields, value_of
+from .errors import InvalidError
+from .face import BothIterator, Pending, both
+from .mapping import MapMethods
+from .options import Options, check
+from .types import Call, Outcome, Payload, new_id
+
+if TYPE_CHECKING:
+    from .app import App
+    from .protocols import Abandon, Client
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+SAME_APP = "@/"  # stands for the app of the container that reads the handle
+
+
+class Function(MapMethods[P, R], Generic[P, R]):
+    """A function that runs in containers of its own. Made by `@app.function()` or `from_name`.
+
+    `f.remote(x)` runs it in a container and waits; `f.local(x)` runs it here. Each way that does I/O
+    also has `.aio`, which is awaited.
+    """
+
+    def __init__(
+        self,
+        raw: Callable[P, R] | None,
+        app: App | None,
+        name: str,
+        options: Options,
+        *,
+        method: str = "",
+        key: str | None = None,
+        is_generator: bool = False,
+    ) -> None:
+        self.raw = raw
+        self._app = app
+        self._name = name
+        self._options = options
+        self._method = method
+        self._fixed_key = key  # of a looked-up function or a variant of one
+        self._generator = is_generator
+        self._variant: tuple[Function[P, R], Options] | None = None
+        self._resolved: tuple[Client, str] | None = None
+        if raw is not None:
+            self.__wrapped__ = raw
+            self.__name__ = getattr(raw, "__name__", name)
+            self.__qualname__ = getattr(raw, "__qualname__", name)
+            self.__module__ = raw.__module__
+            self.__doc__ = raw.__doc__
+
+    def __repr__(self) -> str:
+        return f"<Function {self._name}>"
+
+    @property
+    def name(self) -> str:
+        """The name under which the app knows it."""
+        return self._name
+
+    @property
+    def is_generator(self) -> bool:
+        return self._generator
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run it here, as if it were not decorated."""
+        return self.local(*args, **kwargs)
+
+    def local(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the original function in this process, without its image, secrets or limits."""
+        if self.raw is None:
+            raise InvalidError(
+                f"{self._name} was looked up by name; its code is not here. Use .remote()"
+            )
+        return self.raw(*args, **kwargs)
+
+    # --- calling -----------------------------------------------------------------------------------
+
+    @both
+    async def remote(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run it in a container and wait for the result. Raises what the function raises."""
+        self._require_plain("remote", "remote_gen")
+        return value_of(await self._run(args, kwargs), self._name)  # type: ignore[no-any-return]  # the user's value
+
+    async def _run(self, args: Any, kwargs: Any) -> Outcome:
+        client, call = await self._call(args, kwargs)
+
+        def start(answer: Callable[[Outcome], None]) -> Abandon:
+            return client.run(call, answer)
+
+        return await Pending(start)
+
+    @property
+    def remote_gen(self) -> _RemoteGen[P, Any]:
+        """Run a generator in a container; items arrive while it runs. For `for` and `async for`."""
+        return _RemoteGen(self)
+
+    @both
+    async def spawn(self, /, *args: P.args, **kwargs: P.kwargs) -> FunctionCall[R]:
+        """Start it and return a handle as soon as the call is accepted.
+
+        A spawned call is recorded before this returns: it survives the death of this process.
+        """
+        _, call = await self._call(args, kwargs, stream=self._generator)
+        await context.ask("call.spawn", call.payload, **call_fields(call))
+        return FunctionCall(call.id, self._name)
+
+    async def _call(self, args: Any, kwargs: Any, stream: bool = False) -> tuple[Client, Call]:
+        """The resolved client and a new Call. Pickling happens here, in the caller's thread."""
+        client = context.get_client()
+        resolved = self._resolved
+        if resolved is None or resolved[0] is not client:
+            resolved = (client, await self._resolve(client))
+            self._resolved = resolved
+        if args or kwargs:
+            payload = pickling.dumps((args, kwargs), f"an argument of {self._name}")
+        else:
+            payload = pickling.NO_ARGUMENTS
+        return client, self._new_call(resolved[1], payload, stream)
+
+    def _new_call(self, key: str, payload: Payload, stream: bool = False) -> Call:
+        here = context.current_input.get()
+        call = Call(new_id("fc"), key, payload, self._method, stream=stream)
+        if here is not None:
+            call.parent, call.depth = here.call_id, here.depth + 1
+        return call
+
+    async def _resolve(self, client: Client) -> str:
+        """The key under which the engine knows this function; opens its app if need be."""
+        if self._fixed_key is not None:
+            return self._fixed_key.replace(SAME_APP, _own_app())
+        if self._variant is not None:
+            base, options = self._variant
+            key = await base._resolve(client)
+            from .specs import variant_fields
+
+            reply = await context.ask("function.variant", key=key, **await variant_fields(options))
+            return str(reply.fields["key"])
+        assert self._app is not None
+        app_id = await self._app._resolve(client)
+        return f"{app_id}/{self._name.partition('.')[0] if self._method else self._name}"
+
+    def _require_plain(self, used: str, instead: str) -> None:
+        if self._generator:
+            raise InvalidError(
+                f"{self._name} is a generator: .{used}() gives one value. Use .{instead}()"
+            )
+
+    # --- variants and look-up ----------------------------------------------------------------------
+
+    def with_options(self, **options: Any) -> Function[P, R]:
+        """The same function with other options and a container pool of its own. Lazy; chainable.
+
+        Takes the options of `@app.function`, such as cpu, memory, timeout, retries, max_containers.
+        Secrets and volumes replace the earlier ones. Raises InvalidError for a wrong option.
+        """
+        checked = check(f"{self._name}.with_options", options)
+        other: Function[P, R] = Function(
+            self.raw,
+            self._app,
+            self._name,
+            checked,
+            method=self._method,
+            is_generator=self._generator,
+        )
+        other._variant = (self, checked)
+        return other
+
+    @staticmethod
+    def from_name(
+        app_name: str, name: str, *, environment_name: str | None = None, version: Any = None
+    ) -> Function[..., Any]:
+        """A function of an app that is deployed, or runs now, in this home. Does no I/O.
+
+        Using it raises NotFoundError where there is none of that name.
+        """
+        del environment_name, version  # one environment on one machine
+        if "." in name:
+            raise InvalidError(f"{name!r} names a method; use Cls.from_name({app_name!r}, …)")
+        return Function(None, None, name, Options(), key=f"{app_name}/{name}")
+
+    def __reduce__(self) -> Any:
+        # A handle travels as its key: the other side has its own client. Before its app has an id
+        # the handle can only be part of a function of the same app that is sent by value.
+        key = self._fixed_key or (
+            self._resolved[1] if self._resolved else f"{SAME_APP}{self._name}"
+        )
+        return _from_key, (key, self._name, self._method, self._generator)
+
+
+def _own_app() -> str:
+    return f"{context.container.app_id}/" if context.container else SAME_APP
+
+
+def _from_key(key: str, name: str, method: str, is_generator: bool) -> Function[..., Any]:
+    return Function(None, None, name, Options(), key=key, method=method, is_generator=is_generator)
+
+
+class _RemoteGen(Generic[P, T]):
+    """`f.remote_gen(...)` and `f.remote_gen.aio(...)`: the same two-faced iterator."""
+
+    def __init__(self, function: Function[P, Any]) -> None:
+        self._function = function
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> BothIterator[T]:
+        function = self._function
+        if not function.is_generator and function.raw is not None:
+            raise InvalidError(f"{function.name} is no generator. Use .remote()")
+        stream: _LazyStream[T] = _LazyStream(function, args, kwargs)
+        return BothIterator(stream.advance, stream.close)
+
+    def aio(self, *args: P.args, **kwargs: P.kwargs) -> BothIterator[T]:
+        """For `async for item in f.remote_gen.aio(...)`."""
+        return self(*args, **kwargs)
+
+
+class _LazyStream(Generic[T]):
+    """Starts the call when the first item is asked for."""
+
+    def __init__(self, function: Function[Any, Any], args: Any, kwargs: Any) -> None:
+        self._function = function
+        self._arguments = args, kwargs
+        self._reader: ItemReader[T] | None = None
+
+    async def advance(self) -> T:
+        if self._reader is None:
+            _, call = await self._function._call(*self._arguments, stream=True)
+            await context.ask("call.open", call.payload, **call_fields(call))
+            self._reader = ItemReader(call.id, self._function.name)
+        return await self._reader.advance()
+
+    async def close(self) -> None:
+        if self._reader is not None:
+            await self._reader.close()
+
+
+def is_generator_function(raw: Callable[..., Any]) -> bool:
+    return inspect.isgeneratorfunction(raw) or inspect.isasyncgenfunction(raw)

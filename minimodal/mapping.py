@@ -1,0 +1,248 @@
+"""`map`, `starmap`, `for_each`, `spawn_map`: one function over many inputs, in parallel.
+
+Inputs are pulled lazily in the caller's thread, at most `WINDOW` ahead of the results that were
+taken, so an endless generator is a fine input. Results come in input order or as they finish.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+
+from . import context
+from .call import call_fields, value_of
+from .errors import InvalidError
+from .face import BothIterator, Pending, both
+from .types import Outcome
+
+if TYPE_CHECKING:
+    from .function import Function
+    from .protocols import Abandon
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+WINDOW = 1000
+
+
+class _MapMethod(Generic[P, R]):
+    """`f.map(...)` and `f.map.aio(...)`; `spread` is starmap's way of taking one tuple each."""
+
+    def __init__(self, function: Function[P, R], name: str, spread: bool) -> None:
+        self._function = function
+        self._name = name
+        self._spread = spread
+
+    def __call__(
+        self,
+        *inputs: Iterable[Any] | AsyncIterable[Any],
+        kwargs: Mapping[str, Any] = {},  # read only
+        order_outputs: bool = True,
+        return_exceptions: bool = False,
+        wrap_returned_exceptions: bool = True,
+    ) -> BothIterator[R]:
+        """Run the function once for each input.
+
+        Parameters: several iterables are zipped; `kwargs` go to every call; `order_outputs=False`
+        gives results as they finish; `return_exceptions=True` puts an exception in the place of
+        its result. Nothing runs before the first result is asked for.
+        """
+        del wrap_returned_exceptions  # Modal's deprecated option
+        self._function._require_plain(self._name, "remote_gen")
+        if not inputs or (self._spread and len(inputs) > 1):
+            raise InvalidError(f"{self._function.name}.{self._name}() takes an iterable of inputs")
+        for one in inputs:
+            if not isinstance(one, (Iterable, AsyncIterable)):
+                raise InvalidError(
+                    f"{self._function.name}.{self._name}() takes iterables; {one!r} is none"
+                )
+        source = _inputs(inputs, self._spread)
+        run: _MapRun[R] = _MapRun(
+            self._function, source, dict(kwargs), order_outputs, return_exceptions
+        )
+        return BothIterator(run.advance, run.close)
+
+    def aio(self, *inputs: Any, **options: Any) -> BothIterator[R]:
+        """For `async for result in f.map.aio(...)`; inputs may be async iterables too."""
+        return self(*inputs, **options)
+
+
+class MapMethods(Generic[P, R]):
+    """The parallel ways of calling, mixed into Function."""
+
+    @property
+    def map(self) -> _MapMethod[P, R]:
+        """Run once for each input, in parallel; yields results in input order."""
+        return _MapMethod(self, "map", spread=False)  # type: ignore[arg-type]  # always a Function
+
+    @property
+    def starmap(self) -> _MapMethod[P, R]:
+        """As `map`, for an iterable of argument tuples."""
+        return _MapMethod(self, "starmap", spread=True)  # type: ignore[arg-type]  # always a Function
+
+    @both
+    async def for_each(
+        self,
+        *inputs: Any,
+        kwargs: Mapping[str, Any] = {},  # read only
+        ignore_exceptions: bool = False,
+    ) -> None:
+        """Run once for each input and wait for all; the results are dropped."""
+        method: _MapMethod[P, R] = _MapMethod(self, "for_each", spread=False)  # type: ignore[arg-type]  # a Function
+        results = method(
+            *inputs, kwargs=kwargs, order_outputs=False, return_exceptions=ignore_exceptions
+        )
+        while True:
+            try:
+                await results._advance()
+            except StopAsyncIteration:
+                return
+            except BaseException:
+                await results._close()
+                raise
+
+    @both
+    async def spawn_map(self, *inputs: Any, kwargs: Mapping[str, Any] = {}) -> None:
+        """Start one durable call for each input and wait for none."""
+        source = _inputs(inputs, spread=False)
+        function: Function[Any, Any] = self  # type: ignore[assignment]  # always a Function
+        async for args in _each(source):
+            _, call = await function._call(args, dict(kwargs))
+            await context.ask("call.spawn", call.payload, **call_fields(call))
+
+
+def _inputs(inputs: tuple[Any, ...], spread: bool) -> Iterator[Any] | AsyncIterator[Any]:
+    if spread and isinstance(inputs[0], Iterable):
+        return iter(inputs[0])
+    if all(isinstance(one, Iterable) for one in inputs):
+        return zip(*inputs, strict=False)
+    return _zip_async(inputs, spread)
+
+
+async def _zip_async(inputs: tuple[Any, ...], spread: bool) -> AsyncIterator[Any]:
+    iterators = [one.__aiter__() if isinstance(one, AsyncIterable) else iter(one) for one in inputs]
+    while True:
+        row = []
+        for one in iterators:
+            try:
+                row.append(await one.__anext__() if isinstance(one, AsyncIterator) else next(one))
+            except (StopAsyncIteration, StopIteration):
+                return
+        yield row[0] if spread else tuple(row)
+
+
+async def _each(source: Iterator[Any] | AsyncIterator[Any]) -> AsyncIterator[Any]:
+    if isinstance(source, AsyncIterator):
+        async for item in source:
+            yield item
+    else:
+        for item in source:
+            yield item
+
+
+class _MapRun(Generic[R]):
+    """One running map. `advance` is called in the caller's thread, `_land` on the client's."""
+
+    def __init__(
+        self,
+        function: Function[Any, Any],
+        source: Iterator[Any] | AsyncIterator[Any],
+        kwargs: dict[str, Any],
+        ordered: bool,
+        return_exceptions: bool,
+    ) -> None:
+        self._function = function
+        self._source = source
+        self._kwargs = kwargs
+        self._ordered = ordered
+        self._return_exceptions = return_exceptions
+        self._sent = 0
+        self._taken = 0
+        self._exhausted = False
+        self._running: dict[int, Abandon] = {}
+        self._landed: deque[tuple[int, Outcome]] = deque()
+        self._waiting: dict[int, Outcome] = {}  # landed, and not yet its turn
+        self._lock = threading.Lock()
+        self._wake: Callable[[None], None] | None = None
+
+    async def advance(self) -> R:
+        while True:
+            outcome = self._next_outcome()
+            if outcome is not None:
+                self._taken += 1
+                return self._value(outcome)
+            if self._exhausted and self._taken == self._sent:
+                raise StopAsyncIteration
+            if self._exhausted or self._sent - self._taken >= WINDOW:
+                await Pending(self._wait_for_landing)
+            else:
+                await self._send_next()
+
+    def _next_outcome(self) -> Outcome | None:
+        while self._landed:
+            index, outcome = self._landed.popleft()
+            self._running.pop(index, None)
+            if not self._ordered:
+                return outcome
+            self._waiting[index] = outcome
+        return self._waiting.pop(self._taken, None)
+
+    def _value(self, outcome: Outcome) -> R:
+        if not self._return_exceptions:
+            return value_of(outcome, self._function.name)  # type: ignore[no-any-return]
+        try:
+            return value_of(outcome, self._function.name)  # type: ignore[no-any-return]
+        except Exception as error:
+            return error  # type: ignore[return-value]  # asked for: exceptions in place of results
+
+    async def _send_next(self) -> None:
+        try:
+            if isinstance(self._source, AsyncIterator):
+                args = await self._source.__anext__()
+            else:
+                args = next(self._source, _END)
+        except StopAsyncIteration:
+            args = _END
+        if args is _END:
+            self._exhausted = True
+            return
+        client, call = await self._function._call(tuple(args), self._kwargs)
+        index = self._sent
+        self._sent += 1
+
+        def land(outcome: Outcome) -> None:
+            self._land(index, outcome)
+
+        self._running[index] = client.run(call, land)
+
+    def _land(self, index: int, outcome: Outcome) -> None:
+        self._landed.append((index, outcome))
+        with self._lock:
+            wake, self._wake = self._wake, None
+        if wake is not None:
+            wake(None)
+
+    def _wait_for_landing(self, answer: Callable[[Any], None]) -> Abandon:
+        with self._lock:
+            if not self._landed:
+                self._wake = answer
+                return self._forget_wake
+        answer(None)
+        return self._forget_wake
+
+    def _forget_wake(self) -> None:
+        with self._lock:
+            self._wake = None
+
+    async def close(self) -> None:
+        """Cancel what still runs: the loop over the results was left early."""
+        self._exhausted = True
+        running, self._running = self._running, {}
+        for abandon in running.values():
+            abandon()
+        self._sent = self._taken
+
+
+_END: Any = object()
