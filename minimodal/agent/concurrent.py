@@ -18,6 +18,7 @@ from typing import Any
 from minimodal import context, pickling
 from minimodal.errors import InputCancellation
 from minimodal.wire import Frame, Kind
+
 from . import logs
 from .executor import Credits, Input, result_of
 from .link import Link

@@ -19,6 +19,7 @@ from minimodal import context, pickling
 from minimodal.errors import InputCancellation, InvalidError
 from minimodal.types import Payload
 from minimodal.wire import Frame, Kind
+
 from . import logs
 from .link import Link, connect
 from .supervisor import SLOT_WORD

@@ -14,6 +14,7 @@ from typing import Any
 from minimodal.context import current_input
 from minimodal.types import Payload
 from minimodal.wire import Kind
+
 from .link import Link
 
 MAX_LOG_BYTES = 1 << 20

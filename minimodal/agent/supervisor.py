@@ -20,6 +20,7 @@ from typing import Any
 from minimodal import wire
 from minimodal.types import Payload
 from minimodal.wire import Frame, Kind
+
 from .link import Link, connect
 
 LOG_CHUNK = 64 * 1024
@@ -57,7 +58,7 @@ class Supervisor:
         hello = {
             "role": "supervisor",
             "version": wire.VERSION,
-            "python": "%d.%d" % sys.version_info[:2],
+            "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
             "pid": os.getpid(),
         }
         self._engine.send(Kind.HELLO, meta=json.dumps(hello))

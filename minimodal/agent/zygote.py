@@ -19,6 +19,7 @@ from typing import Any
 from minimodal import tracebacks
 from minimodal.types import Payload
 from minimodal.wire import Frame, Kind
+
 from .link import Link
 from .supervisor import exit_fields
 from .target import Start, Target, load

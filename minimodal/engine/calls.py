@@ -1,0 +1,86 @@
+"""A call while the engine has it: its state, who waits for it, and the items that it streamed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from minimodal.types import Call, CallState, Failure, Outcome, Payload
+
+if TYPE_CHECKING:
+    from .pool import Pool
+    from .slot import Slot
+
+Waiter = Callable[[Outcome], None]
+
+
+class LiveCall:
+    """One accepted call. Its outcome is set once, by `Engine.finish`, and never changed."""
+
+    __slots__ = (
+        "attempts",
+        "call",
+        "durable",
+        "losses",
+        "outcome",
+        "pool",
+        "queued_at",
+        "retry",
+        "seq",
+        "slot",
+        "started_at",
+        "state",
+        "stream",
+        "waiters",
+    )
+
+    def __init__(self, call: Call, pool: Pool, seq: int, queued_at: float) -> None:
+        self.call = call
+        self.pool = pool
+        self.seq = seq  # names the call in frames
+        self.state = CallState.QUEUED
+        self.outcome: Outcome | None = None
+        self.attempts = 0  # ended by the user's code or by the timeout
+        self.losses = 0  # ended because a container or executor went away
+        self.slot: Slot | None = None
+        self.retry: Callable[[], None] | None = None  # cancels the wait before the next attempt
+        self.queued_at = queued_at
+        self.started_at = queued_at
+        self.durable = call.durable
+        self.waiters: list[Waiter] = []
+        self.stream = StreamBuffer() if call.stream else None
+
+    def __repr__(self) -> str:
+        return f"<LiveCall {self.call.id} {self.state.value}>"
+
+
+class StreamBuffer:
+    """Items that were yielded and not yet taken. The credits of the producer bound it."""
+
+    __slots__ = ("_items", "_wake")
+
+    def __init__(self) -> None:
+        self._items: deque[Payload] = deque()
+        self._wake: Callable[[], None] | None = None
+
+    def put(self, item: Payload) -> None:
+        self._items.append(item)
+        self.wake()
+
+    def take(self, limit: int) -> list[Payload]:
+        return [self._items.popleft() for _ in range(min(limit, len(self._items)))]
+
+    def on_change(self, wake: Callable[[], None]) -> None:
+        """Call `wake` once, at the next item or the end."""
+        self._wake = wake
+
+    def wake(self) -> None:
+        wake, self._wake = self._wake, None
+        if wake is not None:
+            wake()
+
+
+def failed(state: CallState, kind: str, message: str, attempts: int = 1) -> Outcome:
+    """An outcome that the engine itself decided."""
+    return Outcome(state, None, Failure(kind, message), attempts)

@@ -1,0 +1,63 @@
+"""`LoopClient`: the engine as a Client for other threads of this process.
+
+Work is put into an inbox and the loop is woken once for all that came meanwhile: a wake-up costs
+more than the work itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from minimodal.errors import NotRunningError
+from minimodal.types import Call, Payload
+
+if TYPE_CHECKING:
+    from minimodal.protocols import Abandon, Answered, Done
+
+    from .engine import Engine
+
+
+class LoopClient:
+    """Implements `protocols.Client`. Thread-safe."""
+
+    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        self._engine = engine
+        self._loop = loop
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._scheduled = False
+        self._closed = False
+
+    def run(self, call: Call, done: Done) -> Abandon:
+        self._post(partial(self._engine.accept, call, done))
+        return partial(self._post, partial(self._engine.cancel, call.id))
+
+    def ask(
+        self, op: str, fields: Mapping[str, Any], payload: Payload, answered: Answered
+    ) -> Abandon:
+        from .ops import Request
+
+        request = Request(self._engine, op, fields, payload, answered)
+        self._post(request.start)
+        return partial(self._post, request.abandon)
+
+    def close(self) -> None:
+        self._closed = True
+
+    def _post(self, work: Callable[[], None]) -> None:
+        if self._closed:
+            raise NotRunningError("the engine of this process has stopped")
+        self._inbox.append(work)
+        # Two threads may both schedule: an empty inbox is harmless, a missed wake-up is not.
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
+        self._scheduled = False
+        inbox = self._inbox
+        while inbox:
+            inbox.popleft()()

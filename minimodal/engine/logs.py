@@ -1,0 +1,70 @@
+"""Output of functions: bytes become lines, lines become events, within bounds.
+
+A line is cut at `MAX_LINE` characters and says so; when a container writes faster than `RATE` lines
+a second for long, lines are dropped, counted, and the count is said once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from .events import EventLog
+
+MAX_LINE = 32 * 1024
+RATE = 20_000  # lines per second and container, over the burst
+BURST = 20_000
+
+
+class LogLines:
+    """Joins the pieces that arrive into lines, for each (container, call, stream)."""
+
+    def __init__(self, events: EventLog, loop: asyncio.AbstractEventLoop) -> None:
+        self._events = events
+        self._loop = loop
+        self._partial: dict[tuple[str, str, str], str] = {}
+        self._allowance: dict[str, tuple[float, float]] = {}  # container: tokens, when
+        self._dropped: dict[str, int] = {}
+
+    def add(self, function: str, container: str, call: str, stream: str, text: str) -> None:
+        key = (container, call, stream)
+        text = self._partial.pop(key, "") + text
+        *lines, rest = text.split("\n")
+        if len(rest) > MAX_LINE:
+            lines.append(rest)
+            rest = ""
+        if rest:
+            self._partial[key] = rest
+        allowed = self._allow(container, len(lines))
+        for line in lines[:allowed]:
+            self._publish(function, container, call, stream, line)
+        self._count_dropped(function, container, sum(map(len, lines[allowed:])), allowed > 0)
+
+    def end(self, function: str, container: str) -> None:
+        """The container is gone: what it left without a newline is a line too."""
+        for key in [k for k in self._partial if k[0] == container]:
+            self._publish(function, container, key[1], key[2], self._partial.pop(key))
+        self._count_dropped(function, container, 0, True)
+        self._allowance.pop(container, None)
+
+    def _publish(self, function: str, container: str, call: str, stream: str, line: str) -> None:
+        if len(line) > MAX_LINE:
+            line = f"{line[:MAX_LINE]}… [{len(line) - MAX_LINE} characters cut]"
+        self._events.publish(
+            "log", function, text=line, stream=stream, call=call, container=container
+        )
+
+    def _allow(self, container: str, wanted: int) -> int:
+        now = self._loop.time()
+        tokens, then = self._allowance.get(container, (float(BURST), now))
+        tokens = min(float(BURST), tokens + (now - then) * RATE)
+        allowed = min(wanted, int(tokens))
+        self._allowance[container] = (tokens - allowed, now)
+        return allowed
+
+    def _count_dropped(self, function: str, container: str, nbytes: int, say: bool) -> None:
+        total = self._dropped.pop(container, 0) + nbytes
+        if total and say and not nbytes:
+            text = f"[{total} bytes of output dropped: it was written faster than it can be read]"
+            self._publish(function, container, "", "stderr", text)
+        elif total:
+            self._dropped[container] = total

@@ -1,0 +1,95 @@
+"""One byte stream from an agent or a client: frames in, frames out, and what it may send.
+
+The first frame must be a HELLO of our version. Whoever breaks the format is cut off, and what was
+behind the stream (a container, a client) hears of it through `on_lost`; nothing else is touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from minimodal import wire
+from minimodal.errors import ProtocolError
+from minimodal.types import Payload
+from minimodal.wire import Decoder, Frame, Kind, Limits, encode
+
+log = logging.getLogger("minimodal.engine")
+
+Welcome = Callable[["Peer", dict[str, Any]], None]
+
+
+class Peer(asyncio.BufferedProtocol):
+    """`welcome` is called with the HELLO's fields; it sets `on_frame` and `on_lost`."""
+
+    def __init__(self, welcome: Welcome, limits: Limits | None = None) -> None:
+        self._welcome = welcome
+        self._decoder = Decoder(self._frame, limits)
+        self._transport: asyncio.Transport | None = None
+        self._greeted = False
+        self.on_frame: Callable[[Frame], None] = self._too_early
+        self.on_lost: Callable[[str], None] = lambda reason: None
+        self.reason = ""
+
+    def send(
+        self, kind: Kind, seq: int = 0, meta: str = "", payload: Payload | None = None
+    ) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return  # on_lost tells the owner
+        parts = encode(kind, seq, meta, payload)
+        if len(parts) == 1:
+            transport.write(parts[0])
+        else:
+            transport.writelines(parts)
+
+    def close(self, reason: str = "") -> None:
+        self.reason = self.reason or reason
+        if self._transport is not None:
+            self._transport.close()
+
+    # --- asyncio.BufferedProtocol --------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._decoder.get_buffer(sizehint)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        try:
+            self._decoder.buffer_updated(nbytes)
+        except (ProtocolError, ValueError, KeyError, TypeError) as error:
+            # ValueError, KeyError, TypeError: a meta that is not what its kind says.
+            log.warning("a peer broke the protocol and is cut off: %s", error)
+            self.reason = f"it broke the protocol: {error}"
+            if self._transport is not None:
+                self._transport.abort()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self.on_lost(self.reason or (str(exc) if exc else "the connection ended"))
+
+    def _frame(self, frame: Frame) -> None:
+        if self._greeted:
+            self.on_frame(frame)
+            return
+        if frame.kind is not Kind.HELLO:
+            raise ProtocolError("the first frame is no HELLO")
+        fields = json.loads(frame.meta)
+        if fields.get("version", wire.VERSION) != wire.VERSION:
+            raise ProtocolError(
+                f"it speaks wire version {fields['version']}, this engine {wire.VERSION}"
+            )
+        self._greeted = True
+        self._welcome(self, fields)
+
+    def _too_early(self, frame: Frame) -> None:
+        raise ProtocolError(f"unexpected {frame.kind.name}")

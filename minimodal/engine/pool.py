@@ -1,0 +1,290 @@
+"""`Pool`: the containers of one function (or variant) and the queue before them.
+
+The pool hands calls to slots and decides what an answer or a loss means for a call; when containers
+start and stop is the planner's decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from minimodal.types import (
+    EMPTY,
+    ByName,
+    ByValue,
+    CallState,
+    ExitReason,
+    Failure,
+    FunctionSpec,
+    Mount,
+    Outcome,
+    Payload,
+)
+
+from .calls import LiveCall, failed
+from .scheduler import FairQueue
+from .session import Session
+from .slot import Slot
+
+if TYPE_CHECKING:
+    from minimodal.types import ImageRef
+
+    from .engine import Engine
+
+MAX_LOSSES = 3  # a call is retried so often after its container went away
+MAX_START_FAILURES = 3  # in a row, before what waits is failed
+SMOOTHING = 0.2  # weight of the newest measurement in the moving averages
+PREFETCH_BELOW = 0.002  # seconds of service time under which calls are sent ahead
+MAX_PREFETCH = 32
+SOURCES_DIR = "/root"
+
+
+class Pool:
+    """Owns its sessions and queue. Everything here runs on the engine's loop."""
+
+    def __init__(self, engine: Engine, spec: FunctionSpec, app_name: str) -> None:
+        self.engine = engine
+        self.spec = spec
+        self.app_name = app_name
+        self.name = spec.name
+        self.queue: FairQueue[LiveCall] = FairQueue(engine.tenants, spec.key)
+        self.sessions: list[Session] = []
+        self.service_time: float | None = None  # moving average, seconds
+        self.cold_start: float | None = None
+        self.running = 0
+        self.start_failures = 0  # in a row
+        self.retry_start_at = 0.0  # loop time before which no container is started
+        self.closed = False
+        self.image: ImageRef | None = None
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.spec.key} queued={len(self.queue)} running={self.running}>"
+
+    @property
+    def mounts(self) -> tuple[Mount, ...]:
+        sources = self._sources
+        mounts = [Mount("sources", sources, SOURCES_DIR)] if sources else []
+        mounts += [
+            Mount("volume", v.volume, v.target, v.read_only) for v in self.spec.volumes
+        ]
+        return (*mounts, *(self.image.mounts if self.image else ()))
+
+    @property
+    def _sources(self) -> str | None:
+        return self.spec.target.sources
+
+    def start_fields(self, session: Session) -> tuple[dict[str, Any], Payload]:
+        """What a START frame says: all that the agent needs to load the function."""
+        spec = self.spec
+        fields: dict[str, Any] = {
+            "container_id": session.id,
+            "app_id": spec.app,
+            "app_name": self.app_name,
+            "function": spec.name,
+            "image": session.image.digest,
+            "env": self.engine.environment(self, session),
+            "max_inputs": spec.max_inputs,
+            "batching": asdict(spec.batching) if spec.batching else None,
+            "is_class": spec.is_class,
+            "workdir": session.image.workdir,
+        }
+        data, parameters = b"", spec.parameters or EMPTY
+        match spec.target:
+            case ByName(module, qualname, _):
+                fields |= {"module": module, "qualname": qualname}
+            case ByValue(blob, python, _):
+                fields |= {"python": python}
+                data = self.engine.blobs[blob]
+        return fields, Payload(data, (parameters.data, *parameters.buffers))
+
+    # --- calls in ------------------------------------------------------------------------------------
+
+    def submit(self, live: LiveCall) -> None:
+        self.queue.push(live, live.call.user, live.call.priority)
+        self.dispatch()
+
+    def dispatch(self) -> None:
+        """Give queued calls to free slots; ask the planner for containers if some remain."""
+        queue = self.queue
+        while queue:
+            slot = self._free_slot()
+            if slot is None:
+                break
+            live = queue.pop()
+            if live is None:
+                return  # who waits has used up a quota: the end of one of their calls wakes us
+            self.running += 1
+            slot.give(live)
+            if self.spec.single_use:
+                slot.session.request_stop()
+        if queue:
+            self.engine.planner.wake()
+
+    def _free_slot(self) -> Slot | None:
+        """An idle slot, the most recently used first; else one to send ahead to."""
+        best: Slot | None = None
+        room = self.spec.max_inputs
+        for session in reversed(self.sessions):
+            if session.stopping or not session.ready:
+                continue
+            for slot in session.slots:
+                load = len(slot.inflight)
+                if slot.ready and load < room:
+                    if load == 0:
+                        return slot
+                    if best is None or load < len(best.inflight):
+                        best = slot
+        return best or self._prefetch_slot()
+
+    def _prefetch_slot(self) -> Slot | None:
+        """Calls that take microseconds are sent ahead, so the executor never waits for us."""
+        if self.service_time is None or self.service_time > PREFETCH_BELOW or self.spec.single_use:
+            return None
+        depth = min(MAX_PREFETCH, 1 + int(PREFETCH_BELOW / max(self.service_time, 1e-6)))
+        if self.spec.max_inputs > 1:
+            return None
+        best: Slot | None = None
+        for session in self.sessions:
+            for slot in session.slots:
+                load = len(slot.inflight)
+                open_to_more = slot.ready and not session.stopping and load < depth
+                if open_to_more and (best is None or load < len(best.inflight)):
+                    best = slot
+        return best
+
+    # --- calls out -----------------------------------------------------------------------------------
+
+    def answered(
+        self,
+        live: LiveCall,
+        slot: Slot,
+        payload: Payload,
+        failure: Failure | None,
+        why: CallState | None,
+    ) -> None:
+        """A slot answered. `why`: it was interrupted on purpose, so the answer does not count."""
+        self._left(live)
+        slot.session.idle_since = now = self.engine.loop.time()
+        if why is None and failure is None:
+            self._measure(now - live.started_at)
+            self.engine.finish(live, Outcome(CallState.OK, payload, None, live.attempts + 1))
+        elif why is CallState.TIMEOUT:
+            self._attempt_failed(live, CallState.TIMEOUT, self._timed_out())
+        elif why is None and failure is not None:
+            self._attempt_failed(live, CallState.ERROR, failure)
+        self.dispatch()
+
+    def lost(
+        self, live: LiveCall, reason: ExitReason, begun: bool, why: CallState | None
+    ) -> None:
+        """The executor or container of a call went away."""
+        self._left(live)
+        if live.outcome is not None:
+            return
+        if why is CallState.TIMEOUT:
+            self._attempt_failed(live, CallState.TIMEOUT, self._timed_out())
+            return
+        live.losses += begun
+        restartable = live.stream is None or not begun
+        if live.losses > MAX_LOSSES or not restartable:
+            kind = "OutOfMemory" if reason.oom else "CallLost"
+            message = (
+                f"{self.name}: the process that ran it went away: {reason}"
+                f"{f'; tried {live.losses} times' if live.losses > 1 else ''}"
+            )
+            self.engine.finish(live, failed(CallState.LOST, kind, message, live.losses))
+            return
+        live.state = CallState.QUEUED
+        self.queue.push_front(live, live.call.user, live.call.priority)
+        self.engine.planner.wake()
+
+    def _left(self, live: LiveCall) -> None:
+        self.running -= 1
+        for queue in self.queue.finish(live.call.user):
+            self.engine.dispatch_later(queue)
+
+    def _timed_out(self) -> Failure:
+        message = f"{self.name} ran longer than its timeout of {self.spec.timeout:g} s"
+        return Failure("FunctionTimeoutError", message)
+
+    def _attempt_failed(self, live: LiveCall, state: CallState, failure: Failure) -> None:
+        live.attempts += 1
+        policy = self.spec.retries
+        retryable = live.stream is None and failure.type != "minimodal.errors.InputCancellation"
+        if live.outcome is None and retryable and live.attempts <= policy.max_retries:
+            live.state = CallState.QUEUED
+            delay = self.engine.delay_before(policy, live.attempts)
+            handle = self.engine.loop.call_later(delay, self._try_again, live)
+            live.retry = handle.cancel
+            return
+        self.engine.finish(live, Outcome(state, None, failure, live.attempts))
+
+    def _try_again(self, live: LiveCall) -> None:
+        live.retry = None
+        self.submit(live)
+
+    def _measure(self, seconds: float) -> None:
+        old = self.service_time
+        self.service_time = seconds if old is None else old + SMOOTHING * (seconds - old)
+
+    def withdraw(self, live: LiveCall) -> None:
+        """Take a call out of the queue, its retry or its slot: its outcome is decided."""
+        if live.retry is not None:
+            live.retry()
+            live.retry = None
+        elif live.slot is not None:
+            live.slot.cancel(live)
+        else:
+            self.queue.discard(live)
+
+    # --- sessions ------------------------------------------------------------------------------------
+
+    def start_session(self) -> None:
+        """Start one more container, building the image first where that is not done."""
+        if self.image is None:
+            self.engine.build_for(self)
+            return
+        session = Session(self, self.image)
+        self.sessions.append(session)
+        self.engine.tasks.start_soon(session.run)
+
+    def session_ready(self, session: Session, seconds: float) -> None:
+        self.start_failures = 0
+        old = self.cold_start
+        self.cold_start = seconds if old is None else old + SMOOTHING * (seconds - old)
+
+    def session_ended(self, session: Session, reason: ExitReason) -> None:
+        if session in self.sessions:
+            self.sessions.remove(session)
+        self.engine.logs.end(self.name, session.id)
+        self.engine.planner.wake()
+
+    def start_failed(self, session: Session | None, failure: Failure, in_enter: bool) -> None:
+        """A container did not become ready. What cannot get better by itself fails at once."""
+        self.start_failures += 1
+        others = any(s.ready and not s.stopping for s in self.sessions if s is not session)
+        again = in_enter and self.start_failures < MAX_START_FAILURES
+        self.retry_start_at = self.engine.loop.time() + 0.1 * 2**self.start_failures
+        if others or again:
+            return
+        self.start_failures = 0
+        state = CallState.ERROR
+        self.fail_all(Outcome(state, None, failure))
+
+    def fail_all(self, outcome: Outcome) -> None:
+        for live in list(self.queue):
+            self.queue.discard(live)
+            self.engine.finish(live, outcome)
+
+    def close(self, finish: Callable[[LiveCall], None]) -> None:
+        """The app is closed: nothing more runs here."""
+        self.closed = True
+        for live in list(self.queue):
+            finish(live)
+        for session in self.sessions:
+            for slot in session.slots:
+                for live in list(slot.inflight.values()):
+                    finish(live)
+            session.request_stop()

@@ -1,0 +1,282 @@
+"""`Session`: one container from its start to its end, and the connections of its agent."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from minimodal.errors import Error, ImageBuildError, ProtocolError
+from minimodal.types import ContainerSpec, ExitReason, Failure, new_id
+from minimodal.wire import Frame, Kind
+
+from .peer import Peer
+from .slot import Slot, failure_of
+
+if TYPE_CHECKING:
+    from minimodal.protocols import Container
+    from minimodal.types import ImageRef
+
+    from .pool import Pool
+
+log = logging.getLogger("minimodal.engine")
+
+HEARTBEAT = 2.5  # seconds between pings
+HEARTBEATS_MISSED = 4
+STOP_GRACE = 5.0  # seconds that @exit has
+MAX_LOG_LINE = 32 * 1024
+
+
+class Session:
+    """Owned by its pool; `run` is its one task."""
+
+    def __init__(self, pool: Pool, image: ImageRef) -> None:
+        self.pool = pool
+        self.id = new_id("ct")
+        self.image = image
+        self.slots: list[Slot] = []
+        self.ready = False
+        self.stopping = False
+        self.started_at = pool.engine.loop.time()
+        self.idle_since = self.started_at
+        self._supervisor: Peer | None = None
+        self._ended = anyio.Event()
+        self._stop = anyio.Event()
+        self._condemned = ""
+        self._unanswered_pings = 0
+        self._startup = pool.engine.loop.call_later(self._startup_timeout, self._start_hung)
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id} {'ready' if self.ready else 'starting'}>"
+
+    @property
+    def _startup_timeout(self) -> float:
+        return self.pool.spec.startup_timeout or self.pool.spec.timeout
+
+    @property
+    def busy(self) -> bool:
+        return any(slot.inflight for slot in self.slots)
+
+    async def run(self) -> None:
+        """Start the container, wait until it has ended or is to stop, and report the end once."""
+        reason = ExitReason(detail="it did not start")
+        engine = self.pool.engine
+        engine.events.publish("container.starting", self.pool.name, container=self.id)
+        try:
+            async with engine.backend.launch(self._spec(), self._accept) as container:
+                reason = await self._attend(container)
+        except ImageBuildError as error:
+            self.start_failed(Failure("ImageBuildError", str(error)))
+        except Error as error:
+            self.start_failed(Failure(type(error).__name__, str(error)))
+        finally:
+            self._startup.cancel()
+            self._close(reason)
+
+    def _spec(self) -> ContainerSpec:
+        spec = self.pool.spec
+        return ContainerSpec(
+            id=self.id,
+            label=self.pool.name,
+            image=self.image,
+            resources=spec.resources,
+            env=dict(self.image.env),
+            mounts=self.pool.mounts,
+            block_network=spec.block_network,
+            runtime=spec.runtime,
+        )
+
+    async def _attend(self, container: Container) -> ExitReason:
+        reason = ExitReason()
+        async with anyio.create_task_group() as tasks:
+
+            async def watch() -> None:
+                nonlocal reason
+                reason = await container.wait()
+                self._ended.set()
+
+            tasks.start_soon(watch)
+            tasks.start_soon(self._heartbeat)
+            await self._until_stop()
+            if not self._ended.is_set() and not self._condemned:
+                with anyio.move_on_after(STOP_GRACE):
+                    self._ask_to_stop()
+                    await self._ended.wait()
+            if not self._ended.is_set():
+                await container.kill()
+                with anyio.move_on_after(STOP_GRACE):
+                    await self._ended.wait()
+            tasks.cancel_scope.cancel()
+        return ExitReason(detail=self._condemned) if self._condemned else reason
+
+    async def _until_stop(self) -> None:
+        async with anyio.create_task_group() as tasks:
+            for event in (self._stop, self._ended):
+                tasks.start_soon(_cancel_after, event, tasks.cancel_scope)
+
+    async def _heartbeat(self) -> None:
+        """A container that is frozen answers nothing; user code cannot stop the supervisor's answer."""
+        while True:
+            await anyio.sleep(HEARTBEAT)
+            if self._supervisor is None:
+                continue
+            if self._unanswered_pings >= HEARTBEATS_MISSED:
+                self.condemn("it did not answer for 10 s")
+                return
+            self._unanswered_pings += 1
+            self._supervisor.send(Kind.PING)
+
+    # --- connections ---------------------------------------------------------------------------------
+
+    def _accept(self) -> Peer:
+        return Peer(self._welcome)
+
+    def _welcome(self, peer: Peer, hello: dict[str, Any]) -> None:
+        match hello["role"]:
+            case "supervisor" if self._supervisor is None:
+                self._supervisor = peer
+                peer.on_frame = self._on_frame
+                peer.on_lost = self._on_supervisor_lost
+                fields, payload = self.pool.start_fields(self)
+                peer.send(Kind.START, 0, json.dumps(fields), payload)
+                self._fork()
+            case "executor":
+                slot = self._slot(int(hello["slot"]))
+                if slot is None or slot.ready:
+                    raise ProtocolError("an executor for a slot that waits for none")
+                slot.connect(peer)
+            case "client":
+                self.pool.engine.serve_client(peer, self)
+            case role:
+                raise ProtocolError(f"unknown role {role!r}")
+
+    def _slot(self, index: int) -> Slot | None:
+        return next((slot for slot in self.slots if slot.index == index), None)
+
+    def _fork(self) -> None:
+        index = 0
+        while self._slot(index) is not None:
+            index += 1
+        self.slots.append(Slot(self, index))
+        assert self._supervisor is not None
+        self._supervisor.send(Kind.FORK, index)
+
+    def _on_frame(self, frame: Frame) -> None:
+        match frame.kind:
+            case Kind.PONG:
+                self._unanswered_pings = 0
+            case Kind.LOG:
+                self.on_log(frame)
+            case Kind.READY:
+                pass  # imported; the slot's own READY follows @enter
+            case Kind.FAILED:
+                self.start_failed(failure_of(frame))
+            case Kind.EXITED:
+                self._on_exited(frame)
+            case _:
+                raise ProtocolError(f"a supervisor does not send {frame.kind.name}")
+
+    def _on_exited(self, frame: Frame) -> None:
+        fields = json.loads(frame.meta)
+        reason = ExitReason(fields.get("code"), fields.get("signal"), bool(fields.get("oom")))
+        slot = self._slot(frame.seq)
+        if slot is None:
+            if not self.ready:
+                message = f"the import of {self.pool.name} ended its process: {reason}"
+                self.start_failed(Failure("StartupError", message))
+            return
+        self.slots.remove(slot)
+        was_ready = slot.ready
+        slot.lost(reason)
+        if self.stopping:
+            return
+        if was_ready:
+            self._fork()
+        elif not self._condemned:
+            message = f"{self.pool.name}: an executor ended while it started: {reason}"
+            self.start_failed(Failure("StartupError", message), in_enter=True)
+
+    def _on_supervisor_lost(self, reason: str) -> None:
+        self._supervisor = None
+        if not self._stop.is_set():
+            self.condemn(reason if reason.startswith("it broke") else "")
+
+    # --- for slots and the pool ----------------------------------------------------------------------
+
+    def slot_ready(self, slot: Slot) -> None:
+        slot.ready = True
+        if not self.ready:
+            self.ready = True
+            self._startup.cancel()
+            elapsed = self.pool.engine.loop.time() - self.started_at
+            self.pool.engine.events.publish(
+                "container.ready", self.pool.name, container=self.id, seconds=elapsed
+            )
+            self.pool.session_ready(self, elapsed)
+        self.idle_since = self.pool.engine.loop.time()
+        self.pool.dispatch()
+
+    def start_failed(self, failure: Failure, in_enter: bool = False) -> None:
+        """The user's import or @enter failed, or the container did not start."""
+        self._condemned = self._condemned or f"it failed to start: {failure.message}"
+        self._stop.set()
+        self.pool.start_failed(self, failure, in_enter)
+
+    def _start_hung(self) -> None:
+        message = (
+            f"{self.pool.name} was not ready after {self._startup_timeout:g} s (startup_timeout): its "
+            "import or @enter hangs, or needs longer"
+        )
+        self.start_failed(Failure("StartupError", message), in_enter=True)
+
+    def interrupt(self, index: int, seq: int) -> None:
+        if self._supervisor is not None:
+            self._supervisor.send(Kind.INTERRUPT, seq, str(index))
+
+    def kill_slot(self, slot: Slot) -> None:
+        """SIGKILL the executor; EXITED brings its calls back and a new executor is forked."""
+        if self._supervisor is not None and slot in self.slots:
+            self._supervisor.send(Kind.KILL, slot.index)
+
+    def condemn(self, reason: str) -> None:
+        """End the container now; its calls are retried elsewhere."""
+        self._condemned = self._condemned or reason or "its agent went away"
+        self._stop.set()
+
+    def request_stop(self) -> None:
+        """Let it end in good order; it gets no more calls."""
+        self.stopping = True
+        self._stop.set()
+
+    def _ask_to_stop(self) -> None:
+        self.stopping = True
+        for slot in self.slots:
+            slot.stop()
+        if self._supervisor is not None:
+            self._supervisor.send(Kind.STOP)
+
+    def on_log(self, frame: Frame) -> None:
+        stream, call = frame.meta.split("\0")
+        text = bytes(frame.payload.data).decode("utf-8", "backslashreplace")
+        self.pool.engine.logs.add(self.pool.name, self.id, call, stream, text)
+
+    def _close(self, reason: ExitReason) -> None:
+        self.ready, self.stopping = False, True
+        supervisor, self._supervisor = self._supervisor, None
+        if supervisor is not None:
+            supervisor.on_lost = lambda _: None
+            supervisor.close()
+        slots, self.slots = self.slots, []
+        for slot in slots:
+            slot.lost(reason)
+        self.pool.engine.events.publish(
+            "container.stopped", self.pool.name, container=self.id, reason=str(reason)
+        )
+        self.pool.session_ended(self, reason)
+
+
+async def _cancel_after(event: anyio.Event, scope: anyio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()

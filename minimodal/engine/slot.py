@@ -1,0 +1,181 @@
+"""`Slot`: one executor, the calls that it has, and their deadlines.
+
+A serial executor works on the first call in `inflight`; the others are prefetched, so their attempt
+has not begun. A concurrent one works on all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+from minimodal.errors import ProtocolError
+from minimodal.types import CallState, ExitReason, Failure, Payload
+from minimodal.wire import Frame, Kind
+
+from .calls import LiveCall
+
+if TYPE_CHECKING:
+    from .peer import Peer
+    from .session import Session
+
+GRACE = 1.0  # seconds that user code has to react to an interrupt before its executor is killed
+TAKE_BATCH = 256
+
+
+class Slot:
+    """Sends CALLs, takes the answers. One per executor; a re-forked executor gets a new one."""
+
+    def __init__(self, session: Session, index: int) -> None:
+        self.session = session
+        self.index = index
+        self.ready = False
+        self.inflight: dict[int, LiveCall] = {}  # by seq, in order of dispatch
+        self._peer: Peer | None = None
+        self._timers: dict[int, asyncio.TimerHandle] = {}
+        self._ending: dict[int, CallState] = {}  # interrupted on purpose, and why
+        self._serial = session.pool.spec.max_inputs == 1
+        self.used = 0  # calls that it was given
+
+    def connect(self, peer: Peer) -> None:
+        self._peer = peer
+        peer.on_frame = self._on_frame
+        peer.on_lost = self._on_lost
+
+    # --- giving work ---------------------------------------------------------------------------------
+
+    def give(self, live: LiveCall) -> None:
+        """Send a call; the executor may be busy with an earlier one."""
+        assert self._peer is not None
+        call = live.call
+        live.slot = self
+        live.state = CallState.RUNNING
+        self.inflight[live.seq] = live
+        self.used += 1
+        if not self._serial or len(self.inflight) == 1:
+            self._begin(live)
+        stream = "1" if call.stream else ""
+        meta = f"{call.id}\0{call.method}\0{call.depth}\0{stream}"
+        self._peer.send(Kind.CALL, live.seq, meta, call.payload)
+
+    def _begin(self, live: LiveCall) -> None:
+        """The attempt starts now, as far as it can be told from here."""
+        loop = self.session.pool.engine.loop
+        live.started_at = loop.time()
+        timeout = live.pool.spec.timeout
+        self._timers[live.seq] = loop.call_later(timeout, self._time_out, live)
+
+    def _time_out(self, live: LiveCall) -> None:
+        self._end(live, CallState.TIMEOUT)
+
+    def cancel(self, live: LiveCall) -> None:
+        """Stop a call that was given to this slot. Its outcome is already decided."""
+        self._end(live, CallState.CANCELLED)
+
+    def _end(self, live: LiveCall, why: CallState) -> None:
+        if live.seq in self._ending or self._peer is None:
+            return
+        self._ending[live.seq] = why
+        self._peer.send(Kind.CANCEL, live.seq)
+        if not self._serial or self._head() is live:
+            self._interrupt(live)
+
+    def _interrupt(self, live: LiveCall) -> None:
+        self.session.interrupt(self.index, live.seq)
+        loop = self.session.pool.engine.loop
+        timer = self._timers.pop(live.seq, None)
+        if timer is not None:
+            timer.cancel()
+        self._timers[live.seq] = loop.call_later(GRACE, self.session.kill_slot, self)
+
+    def credit(self, live: LiveCall, items: int) -> None:
+        """The consumer took `items`: the generator may yield as many more."""
+        if self._peer is not None:
+            self._peer.send(Kind.CREDIT, live.seq, str(items))
+
+    def stop(self) -> None:
+        """Ask the executor to run @exit and leave."""
+        if self._peer is not None:
+            self._peer.send(Kind.STOP)
+
+    # --- answers -------------------------------------------------------------------------------------
+
+    def _on_frame(self, frame: Frame) -> None:
+        match frame.kind:
+            case Kind.RESULT:
+                self._answered(frame, None)
+            case Kind.ERROR:
+                self._answered(frame, failure_of(frame))
+            case Kind.YIELD:
+                live = self.inflight.get(frame.seq)
+                if live is None or live.stream is None:
+                    raise ProtocolError("an item for a call that it does not have")
+                if frame.seq not in self._ending:
+                    live.stream.put(frame.payload)
+            case Kind.LOG:
+                self.session.on_log(frame)
+            case Kind.READY:
+                self.session.slot_ready(self)
+            case Kind.FAILED:
+                self.session.start_failed(failure_of(frame), in_enter=True)
+            case _:
+                raise ProtocolError(f"an executor does not send {frame.kind.name}")
+
+    def _answered(self, frame: Frame, failure: Failure | None) -> None:
+        live = self.inflight.pop(frame.seq, None)
+        if live is None:
+            raise ProtocolError("an answer to a call that it does not have")
+        timer = self._timers.pop(frame.seq, None)
+        if timer is not None:
+            timer.cancel()
+        why = self._ending.pop(frame.seq, None)
+        live.slot = None
+        if self._serial and self.inflight:
+            self._next_head()
+        live.pool.answered(live, self, frame.payload, failure, why)
+
+    def _next_head(self) -> None:
+        head = self._head()
+        assert head is not None
+        if head.seq in self._ending:
+            self._interrupt(head)
+        else:
+            self._begin(head)
+
+    def _head(self) -> LiveCall | None:
+        return next(iter(self.inflight.values()), None)
+
+    # --- the end -------------------------------------------------------------------------------------
+
+    def _on_lost(self, reason: str) -> None:
+        self._peer = None
+        if reason.startswith("it broke"):
+            self.session.condemn(reason)
+        else:
+            self.session.kill_slot(self)
+
+    def lost(self, reason: ExitReason) -> None:
+        """The executor is gone. Its calls go back to the pool; only begun ones count a loss."""
+        self.ready = False
+        peer, self._peer = self._peer, None
+        if peer is not None:
+            peer.on_lost = lambda _: None
+            peer.close()
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        inflight, self.inflight = list(self.inflight.values()), {}
+        for position, live in enumerate(inflight):
+            live.slot = None
+            begun = not self._serial or position == 0
+            live.pool.lost(live, reason, begun, self._ending.get(live.seq))
+        self._ending.clear()
+
+
+def failure_of(frame: Frame) -> Failure:
+    """The words and the pickle of an ERROR or FAILED frame."""
+    words = json.loads(frame.meta)
+    kind, message, text = (str(words[k]) for k in ("type", "message", "traceback"))
+    carried: Payload | None = frame.payload if frame.payload.data else None
+    return Failure(kind, message, text, carried)
