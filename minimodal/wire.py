@@ -145,9 +145,7 @@ class Decoder:
         available = self._end - self._start
         if available < HEADER.size:
             return False
-        kind, flags, count, meta_len, seq, body_len = HEADER.unpack_from(
-            self._scratch, self._start
-        )
+        kind, flags, count, meta_len, seq, body_len = HEADER.unpack_from(self._scratch, self._start)
         limits = self._limits
         if flags or meta_len > limits.meta_bytes or body_len > limits.body_bytes:
             raise ProtocolError(f"frame of kind {kind} over the limit or of another version")
