@@ -20,9 +20,9 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def load(place: Path, arguments: dict[str, Any] | None = None, **environ: str) -> Config:
+def load(place: Path, _arguments: dict[str, Any] | None = None, /, **environ: str) -> Config:
     environ = {"MINIMODAL_HOME": str(place / "home")} | environ
-    return load_config(arguments, environ=environ, directory=place / "project")
+    return load_config(_arguments, environ=environ, directory=place / "project")
 
 
 def write_project(place: Path, text: str) -> None:
