@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,13 +51,21 @@ class Home:
         return self.runtime / "engines"
 
 
-def open_home(path: str | os.PathLike[str] | None = None) -> Home:
-    """The home at `path`, else `MINIMODAL_HOME`, else the XDG directories. Raises StateError.
+def locate_home(
+    path: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None
+) -> Home:
+    """The home at `path`, else `MINIMODAL_HOME`, else the XDG directories; nothing is created."""
+    environ = os.environ if environ is None else environ
+    root = path or environ.get("MINIMODAL_HOME")
+    return _under(Path(root).expanduser().absolute()) if root else _xdg(environ)
 
-    Creates the directories, so a full or read-only disk shows here and not in the middle of a call.
+
+def open_home(path: str | os.PathLike[str] | None = None) -> Home:
+    """The home that `locate_home` names, with its directories made. Raises StateError.
+
+    A full or read-only disk shows here and not in the middle of a call.
     """
-    root = path or os.environ.get("MINIMODAL_HOME")
-    home = _under(Path(root).expanduser().absolute()) if root else _xdg()
+    home = locate_home(path)
     for directory in (home.config, home.data, home.cache, home.state, home.runtime, home.engines):
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -82,10 +90,10 @@ def _runtime(root: Path) -> Path:
     import hashlib
 
     name = hashlib.sha256(str(root).encode()).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"mm-{_uid()}" / name
+    return _temporary() / name
 
 
-def _xdg() -> Home:
+def _xdg(environ: Mapping[str, str]) -> Home:
     user = Path.home()
     if sys.platform == "darwin":
         library = user / "Library"
@@ -94,22 +102,28 @@ def _xdg() -> Home:
             support, support / "data", cache / "minimodal", support / "state", _runtime(support)
         )
     if sys.platform == "win32":
-        root = Path(os.environ.get("LOCALAPPDATA", user / "AppData" / "Local")) / "minimodal"
+        root = Path(environ.get("LOCALAPPDATA", user / "AppData" / "Local")) / "minimodal"
         return _under(root)
 
     def directory(variable: str, default: str) -> Path:
-        value = os.environ.get(variable, "")
+        value = environ.get(variable, "")
         return (Path(value) if os.path.isabs(value) else user / default) / "minimodal"
 
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
     short = Path(runtime) if os.path.isabs(runtime) and os.access(runtime, os.W_OK) else None
     return Home(
         directory("XDG_CONFIG_HOME", ".config"),
         directory("XDG_DATA_HOME", ".local/share"),
         directory("XDG_CACHE_HOME", ".cache"),
         directory("XDG_STATE_HOME", ".local/state"),
-        short / "minimodal" if short else Path(tempfile.gettempdir()) / f"mm-{_uid()}",
+        short / "minimodal" if short else _temporary(),
     )
+
+
+def _temporary() -> Path:
+    import tempfile  # 10 ms: it brings random and hashlib
+
+    return Path(tempfile.gettempdir()) / f"mm-{_uid()}"
 
 
 def _uid() -> int:

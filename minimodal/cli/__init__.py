@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line: `minimodal run script.py` and its siblings. The only room that prints."""

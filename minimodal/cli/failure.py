@@ -1,0 +1,142 @@
+"""What a failure looks like: one block that says what, why and what to try, and an exit code.
+
+The user's own exceptions are shown as a traceback of the user's frames alone. `--debug` (or
+MINIMODAL_DEBUG=1) shows everything.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+
+from ..errors import Error, ImageBuildError, InvalidError, RuntimeUnavailable
+from ..tracebacks import PACKAGE
+from .terminal import paint
+
+STDLIB = os.path.dirname(os.__file__) + os.sep
+PLUMBING = ("asyncio", "concurrent", "contextlib.py", "importlib", "runpy.py", "threading.py")
+LOG_LINES = 20
+
+
+class UsageError(InvalidError):
+    """The command line is wrong, or what it names cannot be run. `code` is the exit code."""
+
+    def __init__(
+        self, message: str, *, hint: str = "", choices: Sequence[str] = (), code: int = 2
+    ) -> None:
+        super().__init__(message)
+        self.hint = hint
+        self.choices = choices
+        self.code = code
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    import difflib
+
+    return next(iter(difflib.get_close_matches(word, list(known), 1)), None)
+
+
+def show(error: BaseException) -> int:
+    """Print a failure on stderr and give the exit code. Never raises."""
+    try:
+        if isinstance(error, KeyboardInterrupt):
+            return 130
+        if isinstance(error, SystemExit):
+            return _exit_code(error)
+        if isinstance(error, BrokenPipeError) and _stdout_is_closed():
+            return 1
+        text = describe(error, debug=os.environ.get("MINIMODAL_DEBUG") == "1")
+        print(text, file=sys.stderr, end="", flush=True)
+    except BrokenPipeError:
+        _stdout_is_closed()
+    return error.code if isinstance(error, UsageError) else 1
+
+
+def describe(error: BaseException, *, debug: bool = False) -> str:
+    """The text to print for a failure, ending in a newline."""
+    if debug:
+        return "".join(traceback.format_exception(error))
+    if isinstance(error, Error):
+        return _block(error)
+    return user_traceback(error)
+
+
+def _block(error: Error) -> str:
+    what, *more = str(error).strip().splitlines() or [type(error).__name__]
+    lines = [f"{paint('error:', 'bold red', sys.stderr)} {what}", *("  " + line for line in more)]
+    if isinstance(error, UsageError):
+        lines += ["  " + choice for choice in error.choices]
+    elif frames := _user_frames(traceback.TracebackException.from_exception(error)):
+        last = frames[-1]
+        lines.append(f"  at:  {last.filename}:{last.lineno} in {last.name}: {last.line}")
+    if isinstance(error, ImageBuildError) and error.log:
+        lines += ["  | " + line for line in error.log.rstrip().splitlines()[-LOG_LINES:]]
+    cause = error.__cause__
+    if isinstance(cause, Exception) and (why := str(cause).strip()) and why not in str(error):
+        lines.append(f"  why: {type(cause).__name__}: {why}")
+    if hint := _hint(error):
+        lines.append(f"  try: {hint}")
+    return "\n".join(lines) + "\n"
+
+
+def _hint(error: Error) -> str:
+    if isinstance(error, UsageError):
+        return error.hint
+    if isinstance(error, RuntimeUnavailable):
+        return "minimodal doctor"
+    return ""
+
+
+def user_traceback(error: BaseException) -> str:
+    """The traceback without the platform's frames; whole where only those are left: our bug."""
+    shown = traceback.TracebackException.from_exception(error)
+    if not _user_frames(shown) and not isinstance(error, SyntaxError):
+        note = "This is a bug in minimodal: no code of yours is in this traceback.\n"
+        return "".join(shown.format()) + note
+    _trim(shown, seen=set())
+    return "".join(shown.format())
+
+
+def _trim(part: traceback.TracebackException, seen: set[int]) -> None:
+    if id(part) in seen:
+        return
+    seen.add(id(part))
+    part.stack = traceback.StackSummary.from_list(_user_frames(part))
+    inner = [part.__cause__, part.__context__, *(getattr(part, "exceptions", None) or ())]
+    for each in inner:
+        if each is not None:
+            _trim(each, seen)
+
+
+def _user_frames(part: traceback.TracebackException) -> list[traceback.FrameSummary]:
+    """All frames but ours, and but the standard library's that lead from us to the user's code."""
+    frames = [frame for frame in part.stack if not frame.filename.startswith(PACKAGE)]
+    first = next((i for i, frame in enumerate(frames) if not _is_plumbing(frame.filename)), None)
+    return [] if first is None else frames[first:]
+
+
+def _is_plumbing(filename: str) -> bool:
+    inside = filename.removeprefix(STDLIB)
+    return filename.startswith("<frozen ") or (inside != filename and inside.startswith(PLUMBING))
+
+
+def _exit_code(error: SystemExit) -> int:
+    """What Python itself does with SystemExit: a number is the code, anything else a message."""
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code & 0xFF
+    print(error.code, file=sys.stderr)
+    return 1
+
+
+def _stdout_is_closed() -> bool:
+    """Whether our own stdout lost its reader; if so it is silenced, else Python complains at exit."""
+    try:
+        sys.stdout.flush()
+        return False
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True

@@ -1,0 +1,67 @@
+"""`Parser`: argparse with our way of refusing, suggestions for misspelt options, and an example."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from .failure import UsageError, nearest
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises UsageError instead of exiting; `--help` prints and raises SystemExit(0)."""
+
+    def __init__(self, prog: str, about: str, example: str = "") -> None:
+        super().__init__(
+            prog=prog,
+            description=about,
+            epilog=f"example: {example}" if example else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Parse all of `arguments`; what is left over is refused with the nearest option."""
+        parsed, extra = self.parse_known_args(arguments)
+        if extra:
+            self._refuse(extra)
+        return parsed
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.prog}: {message}.", hint=f"{self.prog} --help")
+
+    def _refuse(self, extra: list[str]) -> NoReturn:
+        options = [name for name in self._option_string_actions if name.startswith("--")]
+        for word in extra:
+            if word.startswith("-"):
+                name = word.partition("=")[0]
+                near = nearest(name, options) or nearest(name.replace("_", "-"), options)
+                raise UsageError(
+                    f"{self.prog}: there is no option {name}.",
+                    hint=near or f"{self.prog} --help",
+                )
+        raise UsageError(
+            f"{self.prog}: nothing takes {' '.join(extra)!r}.",
+            hint=f"give values to options by name; {self.prog} --help lists them",
+        )
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """The option that each command which runs containers has."""
+    parser.add_argument(
+        "--backend",
+        metavar="B",
+        help="where containers run: auto, docker, bubblewrap or process",
+    )
+
+
+def load_settings(arguments: dict[str, Any]) -> Any:
+    """`load_config`, where a wrong setting is a wrong command line: exit code 2."""
+    from ..config import load_config
+    from ..errors import InvalidError
+
+    try:
+        return load_config(arguments)
+    except InvalidError as error:
+        raise UsageError(str(error)) from error

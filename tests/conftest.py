@@ -1,0 +1,76 @@
+"""What every test has: a home of its own, the backends that work here, and a check for leftovers.
+
+A test that needs Docker or bubblewrap carries the marker of that name; where it cannot run it skips
+with the reason, and fails instead when MINIMODAL_REQUIRE_DOCKER=1 says that an engine must be here.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.leftovers import Leftovers, adopt_orphans
+from tests.needs import missing_bubblewrap, missing_docker
+
+BACKENDS = [
+    "process",
+    pytest.param("bubblewrap", marks=pytest.mark.bubblewrap),
+    pytest.param("docker", marks=pytest.mark.docker),
+]
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """The name of each backend in turn; those that cannot work here skip with the reason."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def scratch() -> Iterator[Path]:
+    """A temporary directory with a short name: a Unix socket's path has 107 bytes."""
+    adopt_orphans()
+    directory = Path(tempfile.mkdtemp(prefix="mmt-", dir="/tmp" if os.path.isdir("/tmp") else None))
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(scratch: Path) -> Iterator[Path]:
+    """`MINIMODAL_HOME` of the whole session, so that no test reads or writes the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in list(os.environ):
+            if variable.startswith("MINIMODAL_") and variable != "MINIMODAL_REQUIRE_DOCKER":
+                patch.delenv(variable)
+        (scratch / "tmp").mkdir()
+        patch.setenv("MINIMODAL_HOME", str(scratch / "home"))
+        patch.setenv("TMPDIR", str(scratch / "tmp"))
+        patch.setattr(tempfile, "tempdir", str(scratch / "tmp"))
+        yield scratch / "home"
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing(request: pytest.FixtureRequest, home: Path) -> Iterator[None]:
+    """Fail the test that leaves a thread, a process, a container or a temporary file behind."""
+    docker = request.node.get_closest_marker("docker") is not None
+    before = Leftovers.now(docker)
+    yield
+    left = before.left_behind(docker)
+    assert not left, "left behind by this test:\n" + "\n".join(left)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("docker"):
+        reason = missing_docker()
+        if reason and os.environ.get("MINIMODAL_REQUIRE_DOCKER") == "1":
+            pytest.fail(f"MINIMODAL_REQUIRE_DOCKER=1, but {reason}", pytrace=False)
+        if reason:
+            pytest.skip(reason)
+    if item.get_closest_marker("bubblewrap"):
+        reason = missing_bubblewrap()
+        if reason:
+            pytest.skip(reason)

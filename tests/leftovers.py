@@ -1,0 +1,95 @@
+"""What a test may leave behind, compared before and after it: threads, processes, containers, files."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.needs import docker_json
+
+PATIENCE = 3.0  # seconds for what is on its way out: a thread being joined, a container in removal
+
+
+@dataclass(frozen=True)
+class Leftovers:
+    threads: frozenset[threading.Thread]
+    processes: frozenset[str]
+    containers: frozenset[str]
+    files: frozenset[str]
+
+    @classmethod
+    def now(cls, docker: bool) -> Leftovers:
+        return cls(
+            frozenset(thread for thread in threading.enumerate() if thread.is_alive()),
+            frozenset(children()),
+            frozenset(containers()) if docker else frozenset(),
+            frozenset(each for each in os.listdir(tempfile.gettempdir()) if not is_pytests(each)),
+        )
+
+    def left_behind(self, docker: bool) -> list[str]:
+        """What is there now and was not before, after waiting for it to go."""
+        deadline = time.monotonic() + PATIENCE
+        while (left := self._more(Leftovers.now(docker))) and time.monotonic() < deadline:
+            time.sleep(0.02)  # nobody tells us when a foreign process ends
+        return left
+
+    def _more(self, after: Leftovers) -> list[str]:
+        return [
+            *(f"thread {thread.name}" for thread in after.threads - self.threads),
+            *(f"process {process}" for process in sorted(after.processes - self.processes)),
+            *(f"container {container}" for container in sorted(after.containers - self.containers)),
+            *(f"temporary file {name}" for name in sorted(after.files - self.files)),
+        ]
+
+
+def is_pytests(name: str) -> bool:
+    return name.startswith("pytest-of-")
+
+
+def adopt_orphans() -> None:
+    """Make orphaned descendants our children, so that a daemon cannot hide from `children`."""
+    if sys.platform == "linux":
+        pr_set_child_subreaper = 36
+        ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
+
+
+def children() -> list[str]:
+    """The living descendants of this process as `pid name`; a zombie has ended and does not count.
+
+    `os.kill(pid, 0)` succeeds on a zombie, and not every PID 1 reaps, so the state is read.
+    """
+    parents: dict[int, int] = {}
+    names: dict[int, str] = {}
+    for entry in Path("/proc").glob("[0-9]*") if os.path.isdir("/proc") else ():
+        try:
+            name, _, rest = (entry / "stat").read_text().rpartition(")")
+        except OSError:
+            continue  # it ended while we looked
+        state, parent = rest.split()[:2]
+        if state not in "ZX":
+            parents[int(entry.name)] = int(parent)
+            names[int(entry.name)] = name.partition("(")[2]
+
+    def is_ours(pid: int) -> bool:
+        while pid in parents:
+            pid = parents[pid]
+            if pid == os.getpid():
+                return True
+        return False
+
+    return [f"{pid} {names[pid]}" for pid in parents if is_ours(pid)]
+
+
+def containers() -> list[str]:
+    """The containers of any minimodal engine of this home, on the Docker engine in use."""
+    try:
+        answer = docker_json('/containers/json?all=1&filters={"label":["minimodal.engine"]}')
+    except OSError:
+        return []
+    return [str(each["Id"])[:12] for each in answer if isinstance(each, dict)]
