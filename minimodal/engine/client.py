@@ -32,7 +32,7 @@ class LoopClient:
         self._closed = False
 
     def run(self, call: Call, done: Done) -> Abandon:
-        self._post(partial(self._engine.accept, call, done))
+        self._post(partial(self._engine.run, call, done))
         return partial(self._post, partial(self._engine.cancel, call.id))
 
     def ask(

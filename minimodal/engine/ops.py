@@ -64,7 +64,7 @@ class Request:
         fields: Mapping[str, Any],
         payload: Payload,
         answered: Answered,
-        caller: Caller = Caller(),  # noqa: B008  # frozen
+        caller: Caller = Caller(),  # frozen
     ) -> None:
         self._engine = engine
         self._op = op
@@ -113,5 +113,3 @@ def _shown(op: str, error: Exception) -> Exception:
     if not isinstance(error, (Error, OSError, KeyError, ValueError, TypeError)):
         log.exception("operation %s failed", op)
     return error
-
-

@@ -66,9 +66,7 @@ class Pool:
     def mounts(self) -> tuple[Mount, ...]:
         sources = self._sources
         mounts = [Mount("sources", sources, SOURCES_DIR)] if sources else []
-        mounts += [
-            Mount("volume", v.volume, v.target, v.read_only) for v in self.spec.volumes
-        ]
+        mounts += [Mount("volume", v.volume, v.target, v.read_only) for v in self.spec.volumes]
         return (*mounts, *(self.image.mounts if self.image else ()))
 
     @property
@@ -176,9 +174,7 @@ class Pool:
             self._attempt_failed(live, CallState.ERROR, failure)
         self.dispatch()
 
-    def lost(
-        self, live: LiveCall, reason: ExitReason, begun: bool, why: CallState | None
-    ) -> None:
+    def lost(self, live: LiveCall, reason: ExitReason, begun: bool, why: CallState | None) -> None:
         """The executor or container of a call went away."""
         self._left(live)
         if live.outcome is not None:

@@ -1,0 +1,216 @@
+"""The operations about apps, functions and calls (see ops.py)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from minimodal.call import outcome_fields, pack_items
+from minimodal.codec import from_plain
+from minimodal.errors import InvalidError
+from minimodal.layers import ImageSpec
+from minimodal.options import Options
+from minimodal.protocols import Reply
+from minimodal.types import (
+    Call,
+    FunctionSpec,
+    Outcome,
+    Payload,
+    RetryPolicy,
+    VolumeMount,
+)
+
+from .calls import LiveCall
+from .ops import Caller
+from .slot import TAKE_BATCH
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+Fields = Mapping[str, Any]
+MAX_DEPTH = 64
+
+
+class CallOps:
+    """Handlers over one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        for name, handler in (
+            ("app.open", self.app_open),
+            ("app.close", self.app_close),
+            ("function.variant", self.function_variant),
+            ("blob.put", self.blob_put),
+            ("call.run", self.call_run),
+            ("call.spawn", self.call_spawn),
+            ("call.open", self.call_open),
+            ("call.wait", self.call_wait),
+            ("call.next", self.call_next),
+            ("call.cancel", self.call_cancel),
+            ("call.info", self.call_info),
+        ):
+            engine.ops.add(name, handler)
+
+    async def app_open(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """Register an app's functions and build their images."""
+        specs = [from_plain(FunctionSpec, plain) for plain in fields["functions"]]
+        await self._engine.open_app(
+            fields["id"], fields["name"], specs, deployed=bool(fields["deployed"])
+        )
+        return Reply({})
+
+    async def app_close(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        self._engine.close_app(fields["id"])
+        return Reply({})
+
+    def function_variant(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """A function with other options: a pool of its own, made on first use."""
+        base = self._engine.pool_of(fields["key"])
+        spec = changed(base.spec, fields["changes"], fields["variant"])
+        self._engine.add_pool(spec, base.app_name)
+        return Reply({"key": spec.key})
+
+    def blob_put(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        data = bytes(payload.data)
+        digest = hashlib.sha256(data).hexdigest()
+        self._engine.blobs[digest] = data
+        return Reply({"digest": digest})
+
+    # --- calls ---------------------------------------------------------------------------------------
+
+    def _call(self, caller: Caller, fields: Fields, payload: Payload, **more: Any) -> Call:
+        depth = int(fields.get("depth") or 0)
+        if depth > MAX_DEPTH:
+            raise InvalidError(
+                f"{fields['function']} is called {depth} levels deep; the limit is {MAX_DEPTH}. "
+                "Does it call itself without end?"
+            )
+        return Call(
+            id=fields["id"],
+            function=fields["function"],
+            payload=payload,
+            method=fields.get("method") or "",
+            user=caller.user if caller.session else fields.get("user") or caller.user,
+            priority=int(fields.get("priority") or 0),
+            parent=fields.get("parent"),
+            depth=depth,
+            stream=bool(fields.get("stream")),
+            **more,
+        )
+
+    async def call_run(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """An attached call of another process: it is cancelled when its asker gives up."""
+        call = self._call(caller, fields, payload)
+        live = self._engine.accept(call)
+        try:
+            return outcome_reply(await self._outcome(live))
+        except BaseException:
+            self._engine.cancel(call.id)
+            raise
+
+    async def call_spawn(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """Accept a call that outlives its caller."""
+        call = self._call(caller, fields, payload, durable=True)
+        self._engine.accept(call, keep=True)
+        return Reply({"id": call.id})
+
+    def call_open(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """Accept a generator's call; its items are read with call.next."""
+        call = self._call(caller, fields, payload)
+        self._engine.accept(call, keep=True)
+        return Reply({"id": call.id})
+
+    async def call_wait(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """The outcome, or no fields when `timeout` is over."""
+        live = self._engine.find(fields["id"])
+        outcome: Outcome | None = live.outcome
+        timeout = fields.get("timeout")
+        if outcome is None and timeout != 0:
+            with anyio.move_on_after(timeout):
+                outcome = await self._outcome(live)
+        return Reply({}) if outcome is None else outcome_reply(outcome)
+
+    async def _outcome(self, live: LiveCall) -> Outcome:
+        if live.outcome is None:
+            event = anyio.Event()
+
+            def woken(outcome: Outcome) -> None:
+                event.set()
+
+            live.waiters.append(woken)
+            try:
+                await event.wait()
+            finally:
+                if woken in live.waiters:
+                    live.waiters.remove(woken)
+        assert live.outcome is not None
+        return live.outcome
+
+    async def call_next(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """Items that a generator yielded, at least one; its outcome after the last."""
+        live = self._engine.find(fields["id"])
+        stream = live.stream
+        if stream is None:
+            raise InvalidError(f"{live.pool.name} is no generator: use .get()")
+        while True:
+            items = stream.take(int(fields.get("limit") or TAKE_BATCH))
+            if items:
+                if live.slot is not None:
+                    live.slot.credit(live, len(items))
+                shape, packed = pack_items(items)
+                return Reply({"shape": shape}, packed)
+            if live.outcome is not None:
+                return outcome_reply(live.outcome)
+            event = anyio.Event()
+            stream.on_change(event.set)
+            await event.wait()
+
+    def call_cancel(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        self._engine.find(fields["id"])
+        self._engine.cancel(fields["id"])
+        return Reply({})
+
+    def call_info(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        live = self._engine.find(fields["id"])
+        return Reply(
+            {
+                "id": live.call.id,
+                "function": live.pool.name,
+                "state": live.state.value,
+                "attempts": live.attempts,
+            }
+        )
+
+
+def outcome_reply(outcome: Outcome) -> Reply:
+    return Reply(*outcome_fields(outcome))
+
+
+def changed(spec: FunctionSpec, changes: Fields, variant: str) -> FunctionSpec:
+    """`spec` with the options that `with_options` was given (specs.variant_fields)."""
+    given = dict(changes)
+    fields: dict[str, Any] = {}
+    if "resources" in given:
+        asked: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given["resources"].items()}
+        fields["resources"] = Options(**asked).resources(spec.resources)
+    if "scaling" in given:
+        fields["scaling"] = Options(**given["scaling"]).scaling(spec.scaling)
+    if "retries" in given:
+        fields["retries"] = from_plain(RetryPolicy, given["retries"])
+    if "image" in given:
+        fields["image"] = from_plain(ImageSpec, given["image"])
+    if "volumes" in given:
+        fields["volumes"] = tuple(from_plain(VolumeMount, v) for v in given["volumes"])
+    if "secrets" in given:
+        fields["secrets"] = tuple(given["secrets"])
+    if "env" in given:
+        fields["env"] = tuple((k, v) for k, v in given["env"])
+    for name in ("timeout", "startup_timeout", "block_network", "single_use"):
+        if name in given:
+            fields[name] = given[name]
+    chained = hashlib.sha256(f"{spec.variant}{variant}".encode()).hexdigest()[:12]
+    return replace(spec, variant=chained, **fields)

@@ -1,0 +1,139 @@
+"""The composition root: Config → backend → engine → Client, in a loop thread of their own.
+
+The engine never runs in the user's thread, so a `time.sleep` in a script cannot stall scheduling and
+a blocking call in a notebook cell, whose thread runs a loop, cannot deadlock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from . import context
+from .face import client_threads
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from .config import Config
+    from .engine.client import LoopClient
+    from .engine.engine import Engine
+    from .engine.events import Event
+
+STOP_TIMEOUT = 30.0
+
+
+class Host:
+    """An engine in a thread: `with Host(config) as host:`. It is the current client in the block."""
+
+    def __init__(self, config: Config | None = None) -> None:
+        from .config import load_config
+
+        self.config = config or load_config()
+        self._thread: threading.Thread | None = None
+        self._ready: Future[None] = Future()
+        self._stop: Callable[[], None] = lambda: None
+        self._previous: Any = None
+        self._subscribers: list[Callable[[Event], None]] = []
+        self.client: LoopClient
+        self.engine: Engine
+        self.loop: asyncio.AbstractEventLoop
+
+    def subscribe(self, subscriber: Callable[[Event], None]) -> None:
+        """Call `subscriber` for each event, on the loop's thread. Before or after the start."""
+        if self._ready.done():
+            self.loop.call_soon_threadsafe(self.engine.events.subscribe, subscriber)
+        else:
+            self._subscribers.append(subscriber)
+
+    def start(self) -> Host:
+        """Start the engine and make it the current client. Raises what its start raises."""
+        self._thread = threading.Thread(target=self._run, name="minimodal-engine", daemon=True)
+        self._thread.start()
+        self._ready.result()
+        self._previous = context.set_client(self.client)
+        return self
+
+    def stop(self) -> None:
+        """Stop the engine: running calls are cancelled, containers are gone when this returns."""
+        if self._thread is None or not self._thread.is_alive():
+            return
+        context.set_client(self._previous)
+        self._stop()
+        self._thread.join()
+
+    def __enter__(self) -> Host:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _run(self) -> None:
+        import anyio
+
+        client_threads.add(threading.get_ident())
+        try:
+            anyio.run(self._main, backend_options={"use_uvloop": _has_uvloop()})
+        except BaseException as error:
+            if not self._ready.done():
+                self._ready.set_exception(error)
+            else:
+                raise
+        finally:
+            client_threads.discard(threading.get_ident())
+
+    async def _main(self) -> None:
+        import anyio
+
+        from .backends.process import open_backend
+        from .engine.client import LoopClient
+        from .engine.engine import open_engine
+        from .home import open_home
+
+        home = open_home(self.config.home)
+        stop = anyio.Event()
+        self.loop = asyncio.get_running_loop()
+        self._stop = lambda: _call_in(self.loop, stop.set)
+        async with open_backend(home, self.config) as backend, open_engine(backend) as engine:
+            self.engine = engine
+            for subscriber in self._subscribers:
+                engine.events.subscribe(subscriber)
+            self.client = LoopClient(engine, self.loop)
+            self._ready.set_result(None)
+            try:
+                await stop.wait()
+            finally:
+                self.client.close()
+
+
+def _call_in(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
+    try:
+        loop.call_soon_threadsafe(work)
+    except RuntimeError:
+        pass  # the loop has ended by itself
+
+
+def _has_uvloop() -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec("uvloop") is not None
+
+
+_ambient: Host | None = None
+
+
+def start_ambient() -> Any:
+    """The engine of a script or notebook that started none itself; it stops when Python exits."""
+    global _ambient
+    _ambient = Host().start()
+    atexit.register(_ambient.stop)
+    return _ambient.client
