@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Base:
     tag: str
     python: str | None = None
     add_python: str | None = None
+    secret: str | None = None  # id: REGISTRY_USERNAME and REGISTRY_PASSWORD for the pull
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,9 @@ class PipInstall:
     find_links: str | None = None
     pre: bool = False
     extra_options: str = ""
+    included: tuple[LocalFile, ...] = ()  # what `requirements` name with -r or -c; lie beside them
+    env: tuple[tuple[str, str], ...] = ()  # for this step only, like `secrets`
+    secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +56,16 @@ class UvSync:
     groups: tuple[str, ...] = ()
     extras: tuple[str, ...] = ()
     frozen: bool = True
+    extra_options: str = ""
+    env: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class AptInstall:
     packages: tuple[str, ...]
+    env: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +113,25 @@ class Dockerfile:
     context: tuple[LocalFile, ...] = ()  # target: path relative to the context, with a leading /
     build_args: tuple[tuple[str, str], ...] = ()
     add_python: str | None = None
+    env: tuple[tuple[str, str], ...] = ()  # for this step only, like `secrets`
+    secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class RunFunction:
-    """Run a pickled Python function at build time and keep the files that it leaves."""
+    """Run a Python function at build time and keep the files that it leaves.
 
-    name: str
-    source: str  # source text and referenced globals: the cache key
-    blob: str  # digest of the cloudpickle of (function, args, kwargs) in Home.blobs
+    By name, as functions travel (`module`, `sources`; the blob is the pickle of (args, kwargs)), or
+    by value (`module` empty; the blob is the cloudpickle of (function, args, kwargs)).
+    """
+
+    name: str  # qualified name, inside `module` if there is one
+    source: str  # digest of source text, referenced globals and arguments: the cache key
+    blob: str  # digest of a pickle in Home.blobs
+    module: str = ""
+    sources: str = ""  # digest of a snapshot in Home.sources
+    python: str = ""  # by value: the minor version that pickled it
+    env: tuple[tuple[str, str], ...] = ()
     secrets: tuple[str, ...] = ()
     volumes: tuple[tuple[str, str], ...] = ()  # (target, volume id)
     timeout: float = 3600.0
@@ -139,11 +159,15 @@ class ImageSpec:
     """An image: layers to build, files to mount at start, and whether to ignore the cache.
 
     `force_from` is the index of the first layer to rebuild whatever the cache has (None: no such).
+    `mounts` are add_local_*(copy=False): a file's digest names a blob in Home.blobs, a directory's
+    (`S_ISDIR(mode)`) a snapshot in Home.sources. `recipe` is the hash of what the user wrote, without
+    contents of files: it is the same where the files are missing, so `imports()` knows its image.
     """
 
     layers: tuple[Layer, ...]
-    mounts: tuple[LocalFile, ...] = ()  # add_local_*(copy=False): target and source only
+    mounts: tuple[LocalFile, ...] = ()
     force_from: int | None = None
+    recipe: str = ""
 
     def digests(self) -> tuple[str, ...]:
         """One digest for each layer; the last one names the image."""
@@ -163,7 +187,11 @@ def layer_digest(parent: str, layer: Layer) -> str:
     """sha256 of the parent's digest, the layer's kind and its content; host paths left out."""
     content = _without_host_paths(asdict(layer))
     if isinstance(layer, RunFunction):
-        content.pop("blob")  # a cloudpickle's bytes differ from run to run; `source` is the key
+        # A cloudpickle's bytes differ from run to run, and the snapshot holds unrelated files too.
+        for field in ("blob", "module", "sources", "python"):
+            content.pop(field)
+    elif isinstance(layer, Base):
+        content.pop("secret")  # who may pull it does not change what it is
     text = json.dumps([parent, type(layer).__name__, content], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -177,3 +205,35 @@ def _without_host_paths(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_without_host_paths(v) for v in value]
     return value
+
+
+# --- as JSON, for the store and the wire ----------------------------------------------------------
+
+
+def encode(spec: ImageSpec) -> dict[str, Any]:
+    """The spec as JSON-able data that `decode` takes back."""
+    return {
+        "layers": [{"kind": type(layer).__name__} | asdict(layer) for layer in spec.layers],
+        "mounts": [asdict(mount) for mount in spec.mounts],
+        "force_from": spec.force_from,
+        "recipe": spec.recipe,
+    }
+
+
+def decode(data: Mapping[str, Any]) -> ImageSpec:
+    """Raises KeyError or TypeError for what `encode` cannot have made."""
+    layers = [
+        _KINDS[layer["kind"]](**{k: _frozen(v) for k, v in layer.items() if k != "kind"})
+        for layer in data["layers"]
+    ]
+    mounts = tuple(LocalFile(**mount) for mount in data["mounts"])
+    return ImageSpec(tuple(layers), mounts, data["force_from"], data["recipe"])
+
+
+_KINDS: dict[str, Any] = {kind.__name__: kind for kind in get_args(Layer)}
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, dict):
+        return LocalFile(**value)
+    return tuple(_frozen(v) for v in value) if isinstance(value, (list, tuple)) else value
