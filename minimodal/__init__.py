@@ -1,3 +1,62 @@
-"""minimodal: a serverless platform for Python in one asyncio process."""
+"""minimodal: a serverless platform for Python in one asyncio process.
+
+The public names, loaded on first use: importing this package costs a few milliseconds and needs
+only the standard library, because a user's script imports it inside its containers too.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .app import App as App
+    from .app import enable_output as enable_output
+    from .call import FunctionCall as FunctionCall
+    from .call import gather as gather
+    from .context import current_function_call_id as current_function_call_id
+    from .context import current_input_id as current_input_id
+    from .context import is_local as is_local
+    from .errors import Error as Error
+    from .function import Function as Function
+    from .image import Image as Image
+    from .policy import Cron as Cron
+    from .policy import Period as Period
+    from .policy import Retries as Retries
+    from .policy import batched as batched
+    from .policy import concurrent as concurrent
+
+_HOMES = {
+    "App": "app",
+    "Cron": "policy",
+    "Error": "errors",
+    "Function": "function",
+    "FunctionCall": "call",
+    "Image": "image",
+    "Period": "policy",
+    "Retries": "policy",
+    "batched": "policy",
+    "concurrent": "policy",
+    "current_function_call_id": "context",
+    "current_input_id": "context",
+    "enable_output": "app",
+    "gather": "call",
+    "is_local": "context",
+}
+
+__all__ = [*sorted(_HOMES), "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'minimodal' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"minimodal.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -14,7 +14,9 @@ BUNDLE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file_
 
 
 def main() -> None:
-    sys.path[:] = [p for p in sys.path if p != os.path.dirname(os.path.abspath(__file__))]
+    # Python put this file's directory first: its modules would shadow `concurrent`, `link`, …
+    here = os.path.dirname(os.path.realpath(__file__))
+    sys.path[:] = [p for p in sys.path if os.path.realpath(p) != here]
     if BUNDLE not in sys.path:
         sys.path.append(BUNDLE)
     from minimodal.agent.supervisor import Supervisor

@@ -21,6 +21,9 @@ from minimodal.types import Payload
 from minimodal.wire import Frame
 
 
+SOURCES_DIR = "/root"
+
+
 @dataclass(frozen=True, slots=True)
 class Start:
     """What to load and how to run it."""
@@ -65,7 +68,7 @@ def is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
-def load(start: Start) -> Target:
+def load(start: Start, socket_path: str) -> Target:
     """Import or unpickle the user's code. Raises what its import raises."""
     fields = start.fields
     os.environ.update(fields["env"])
@@ -76,15 +79,16 @@ def load(start: Start) -> Target:
         fields["function"],
         fields["image"],
     )
-    sources = fields.get("sources_dir")
-    if sources:
+    # The process backend cannot mount: it says where the snapshot lies.
+    sources = os.environ.get("MINIMODAL_SOURCES_DIR", SOURCES_DIR)
+    if os.path.isdir(sources):
         sys.path.insert(0, sources)
     workdir = fields.get("workdir") or sources
-    if workdir:
+    if os.path.isdir(workdir):
         os.chdir(workdir)
     from .nested import install_client
 
-    install_client(fields["socket"])
+    install_client(socket_path)
     found = _by_name(fields) if fields.get("module") else _by_value(fields, start.payload)
     if fields.get("is_class"):
         from .objects import ObjectTarget

@@ -38,7 +38,7 @@ class Zygote:
 
     def run(self) -> int:
         try:
-            self._target = load(self._start)
+            self._target = load(self._start, self._path)
         except BaseException as error:
             self._supervisor.send(Kind.FAILED, 0, *failed(error))
             return 1

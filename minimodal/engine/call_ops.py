@@ -195,7 +195,9 @@ def changed(spec: FunctionSpec, changes: Fields, variant: str) -> FunctionSpec:
     given = dict(changes)
     fields: dict[str, Any] = {}
     if "resources" in given:
-        asked: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given["resources"].items()}
+        asked: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in given["resources"].items()
+        }
         fields["resources"] = Options(**asked).resources(spec.resources)
     if "scaling" in given:
         fields["scaling"] = Options(**given["scaling"]).scaling(spec.scaling)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from minimodal.errors import Error, ImageBuildError, ProtocolError
+from minimodal.errors import Error, LaunchError, ProtocolError
 from minimodal.types import ContainerSpec, ExitReason, Failure, new_id
 from minimodal.wire import Frame, Kind
 
@@ -38,6 +38,7 @@ class Session:
         self.image = image
         self.slots: list[Slot] = []
         self.ready = False
+        self._was_ready = False
         self.stopping = False
         self.started_at = pool.engine.loop.time()
         self.idle_since = self.started_at
@@ -67,8 +68,9 @@ class Session:
         try:
             async with engine.backend.launch(self._spec(), self._accept) as container:
                 reason = await self._attend(container)
-        except ImageBuildError as error:
-            self.start_failed(Failure("ImageBuildError", str(error)))
+            if not self._was_ready and not self._stop.is_set():
+                said = f": {reason.detail}" if reason.detail else ""
+                raise LaunchError(f"the container of {self.pool.name} ended: {reason}{said}")
         except Error as error:
             self.start_failed(Failure(type(error).__name__, str(error)))
         finally:
@@ -208,7 +210,7 @@ class Session:
     def slot_ready(self, slot: Slot) -> None:
         slot.ready = True
         if not self.ready:
-            self.ready = True
+            self.ready = self._was_ready = True
             self._startup.cancel()
             elapsed = self.pool.engine.loop.time() - self.started_at
             self.pool.engine.events.publish(
