@@ -450,6 +450,12 @@ class Image:
         """The digest of what is built: equal images have equal digests. Mounted files don't count."""
         return self.spec().digest
 
+    def _dependencies(self) -> tuple[Any, ...]:
+        """Secrets and volumes of the steps, which must have their ids before `spec`."""
+        found = [item for step in self._steps for item in getattr(step, "secrets", ())]
+        found += [volume for step in self._steps for _, volume in getattr(step, "volumes", ())]
+        return tuple(dict.fromkeys(found))
+
     def __repr__(self) -> str:
         return f"<Image {self._recipe()[:8]}: {len(self._steps) + len(self._mounts)} steps>"
 

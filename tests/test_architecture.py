@@ -16,7 +16,7 @@ ROOMS = {
     0: "__init__ errors exception types layers protocols wire pickling face tracebacks context home "
     "failpoints",
     1: "app function options call cls image volume secret shared policy endpoints sandbox sources "
-    "agent",
+    "agent ignore image_arguments localfiles recipe recipe_files recipe_function source_imports",
     2: "backends images",
     3: "engine gateway",
     4: "host config readers",
@@ -35,7 +35,6 @@ OWNERS = {
     "croniter": "engine",
     "dotenv": "secret",
     "nacl": "engine",
-    "pathspec": "sources image images",
     "prometheus_client": "gateway",
     "rich": "cli",
     "starlette": "gateway",
@@ -46,7 +45,7 @@ OWNERS = {
     "watchfiles": "cli",
     "websockets": "gateway",
 }
-LAZY = {"cloudpickle", "dotenv", "pathspec", "rich", "tomli", "watchfiles"}  # never at module level
+LAZY = {"cloudpickle", "dotenv", "rich", "tomli", "watchfiles"}  # never at module level
 
 BANNED = {
     "asyncio.create_task": "start tasks in a task group",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import stat
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +26,10 @@ PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return open_home(tmp_path / "home")
+def state(scratch: Path) -> Iterator[Home]:
+    directory = tempfile.mkdtemp(dir=scratch)
+    yield open_home(directory)
+    shutil.rmtree(directory)
 
 
 class Token:
@@ -183,7 +188,7 @@ def test_prefixes_share_layers() -> None:
     assert one[2] != two[2]
 
 
-def test_directories(tmp_path: Path, home: Home) -> None:
+def test_directories(tmp_path: Path, state: Home) -> None:
     root = tmp_path / "d"
     (root / "sub").mkdir(parents=True)
     for name in ("a.py", "b.txt", "sub/c.py", "sub/new\nline.py"):
@@ -200,9 +205,9 @@ def test_directories(tmp_path: Path, home: Home) -> None:
     assert stat.S_ISLNK(copied.files[1].mode)  # a link stays a link: /etc is not read
     by_function = base.add_local_dir(root, "/x", copy=True, ignore=lambda p: p.suffix != ".py")
     assert last(by_function) == layers.CopyFiles((copied.files[0], *copied.files[2:]))
-    (mount,) = base.add_local_dir(root, "/x", ignore=["sub"]).spec(home).mounts
+    (mount,) = base.add_local_dir(root, "/x", ignore=["sub"]).spec(state).mounts
     assert stat.S_ISDIR(mount.mode)
-    kept = home.sources / mount.digest
+    kept = state.sources / mount.digest
     assert sorted(p.name for p in kept.iterdir()) == ["a.py", "b.txt", "out"]
     assert os.readlink(kept / "out") == "/etc"
 
@@ -219,16 +224,16 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         base.add_local_dir(tmp_path, "/x", copy=True, ignore=["s"]).spec()
 
 
-def test_mounted_files_are_kept_by_content(tmp_path: Path, home: Home) -> None:
+def test_mounted_files_are_kept_by_content(tmp_path: Path, state: Home) -> None:
     file = tmp_path / "x.txt"
     file.write_text("1")
     image = base.add_local_file(file, "/data/")
-    (mount,) = image.spec(home).mounts
+    (mount,) = image.spec(state).mounts
     assert mount.target == "/data/x.txt"
     file.write_text("2")
-    assert (home.blobs / mount.digest).read_text() == "1"
-    (after,) = image.spec(home).mounts
-    assert (home.blobs / after.digest).read_text() == "2"
+    assert (state.blobs / mount.digest).read_text() == "1"
+    (after,) = image.spec(state).mounts
+    assert (state.blobs / after.digest).read_text() == "2"
 
 
 def test_copy_local_file_lands_in_root(tmp_path: Path) -> None:
@@ -239,7 +244,7 @@ def test_copy_local_file_lands_in_root(tmp_path: Path) -> None:
         assert layer.files[0].target == target
 
 
-def test_python_source(tmp_path: Path, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_source(tmp_path: Path, state: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mm_pkg").mkdir()
     for name in ("__init__.py", "a.py", "data.json"):
         (tmp_path / "mm_pkg" / name).write_text("")
@@ -252,9 +257,9 @@ def test_python_source(tmp_path: Path, home: Home, monkeypatch: pytest.MonkeyPat
         "/root/mm_pkg/a.py",
         "/root/mm_one.py",
     ]
-    one, two = base.add_local_python_source("mm_pkg", "mm_one", ignore=[]).spec(home).mounts
+    one, two = base.add_local_python_source("mm_pkg", "mm_one", ignore=[]).spec(state).mounts
     assert (one.target, two.target) == ("/root/mm_pkg", "/root/mm_one.py")
-    assert (home.sources / one.digest / "data.json").exists()
+    assert (state.sources / one.digest / "data.json").exists()
     assert "mm_pkg" not in sys.modules
 
 
@@ -360,23 +365,23 @@ def at_build(x: int = 0) -> int:
     return helper() + x
 
 
-def test_run_function_key(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_function_key(state: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     image = base.run_function(at_build, args=(1,))
     before = image.digest()
     assert base.run_function(at_build, args=(1,)).digest() == before
     assert base.run_function(at_build, args=(2,)).digest() != before
-    layer = image.spec(home).layers[-1]
+    layer = image.spec(state).layers[-1]
     assert isinstance(layer, layers.RunFunction)
-    assert (layer.name, layer.module, layer.python) == ("at_build", __name__.split(".")[-1], "")
-    assert (home.sources / layer.sources / Path(__file__).name).exists()
-    assert (home.blobs / layer.blob).exists()
-    assert image.spec(home).digest == before
+    assert (layer.name, layer.module, layer.python) == ("at_build", __name__, "")
+    assert (state.sources / layer.sources / (__name__.replace(".", "/") + ".py")).exists()
+    assert (state.blobs / layer.blob).exists()
+    assert image.spec(state).digest == before
     monkeypatch.setattr(sys.modules[__name__], "FACTOR", 3)
     assert image.digest() != before
 
 
-def test_run_function_by_value(home: Home) -> None:
-    layer = base.run_function(lambda: 1).spec(home).layers[-1]
+def test_run_function_by_value(state: Home) -> None:
+    layer = base.run_function(lambda: 1).spec(state).layers[-1]
     assert isinstance(layer, layers.RunFunction)
     assert (layer.module, layer.python) == ("", PYTHON)
     with pytest.raises(InvalidError, match="pickled"):
@@ -384,7 +389,10 @@ def test_run_function_by_value(home: Home) -> None:
 
 
 def test_secrets_are_ids_in_the_layer() -> None:
-    layer = last(base.run_commands("x", secrets=[Token(), None], env={"A": None, "B": "1"}))
+    token = Token()
+    image = base.run_commands("x", secrets=[token, None], env={"A": None, "B": "1"})
+    assert image._dependencies() == (token,)
+    layer = last(image)
     assert layer == layers.RunCommands(("x",), (("B", "1"),), ("st-1",))
 
 
@@ -424,7 +432,7 @@ def test_a_recipe_is_the_same_where_files_are_missing(tmp_path: Path) -> None:
     assert here.spec().recipe != base.pip_install("six").spec().recipe
 
 
-def test_json_round_trip(tmp_path: Path, home: Home) -> None:
+def test_json_round_trip(tmp_path: Path, state: Home) -> None:
     (tmp_path / "r.txt").write_text("six")
     image = (
         base.pip_install_from_requirements(tmp_path / "r.txt")
@@ -434,7 +442,7 @@ def test_json_round_trip(tmp_path: Path, home: Home) -> None:
         .dockerfile_commands("RUN x", build_args={"A": "1"})
         .add_local_file(tmp_path / "r.txt", "/x")
     )
-    spec = image.spec(home)
+    spec = image.spec(state)
     assert layers.decode(json.loads(json.dumps(layers.encode(spec)))) == spec
 
 

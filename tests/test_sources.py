@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,8 +21,10 @@ from minimodal.sources import collect, snapshot
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return open_home(tmp_path / "home")
+def state(scratch: Path) -> Iterator[Home]:
+    directory = tempfile.mkdtemp(dir=scratch)
+    yield open_home(directory)
+    shutil.rmtree(directory)
 
 
 @pytest.fixture
@@ -162,13 +167,13 @@ def test_namespace_directories_bring_their_python_files_only(project: Path) -> N
     assert sorted(collect(project / "main.py").files) == ["main.py", "parts/a.py", "parts/b.py"]
 
 
-def test_linked_modules_travel_as_files(project: Path, tmp_path: Path, home: Home) -> None:
+def test_linked_modules_travel_as_files(project: Path, tmp_path: Path, state: Home) -> None:
     write(tmp_path / "shared", {"util.py": "x = 7"})
     write(project, {"main.py": "import util, pkg", "pkg/__init__.py": ""})
     (project / "util.py").symlink_to(tmp_path / "shared/util.py")
     (project / "pkg/inner.py").symlink_to(tmp_path / "shared/util.py")
     (project / "pkg/gone.py").symlink_to(tmp_path / "nowhere.py")
-    kept = home.sources / snapshot(home, collect(project / "main.py"))
+    kept = state.sources / snapshot(state, collect(project / "main.py"))
     assert (kept / "util.py").read_text() == "x = 7"
     assert (kept / "pkg/inner.py").read_text() == "x = 7"
     assert not (kept / "util.py").is_symlink()
@@ -197,46 +202,46 @@ def test_container_paths_map_back(project: Path) -> None:
     assert found.host_path("/usr/lib/x.py") is None
 
 
-def test_a_snapshot_is_a_copy_named_by_its_bytes(project: Path, home: Home) -> None:
+def test_a_snapshot_is_a_copy_named_by_its_bytes(project: Path, state: Home) -> None:
     write(project, {"main.py": "import run", "run.py": "1"})
     (project / "run.py").chmod(0o700)
-    first = snapshot(home, collect(project / "main.py"))
-    assert snapshot(home, collect(project / "main.py")) == first
-    assert (home.sources / first / "run.py").stat().st_mode & 0o777 == 0o755
+    first = snapshot(state, collect(project / "main.py"))
+    assert snapshot(state, collect(project / "main.py")) == first
+    assert (state.sources / first / "run.py").stat().st_mode & 0o777 == 0o755
     write(project, {"run.py": "2"})
-    second = snapshot(home, collect(project / "main.py"))
+    second = snapshot(state, collect(project / "main.py"))
     assert second != first
-    assert (home.sources / first / "run.py").read_text() == "1"
+    assert (state.sources / first / "run.py").read_text() == "1"
     write(project, {"run.py": "1"})
-    assert snapshot(home, collect(project / "main.py")) == first
-    assert not list(home.sources.glob(".tmp-*"))
+    assert snapshot(state, collect(project / "main.py")) == first
+    assert not list(state.sources.glob(".tmp-*"))
 
 
-def test_equal_projects_at_two_places_are_one_snapshot(tmp_path: Path, home: Home) -> None:
+def test_equal_projects_at_two_places_are_one_snapshot(tmp_path: Path, state: Home) -> None:
     for place in ("a", "b"):
         write(tmp_path / place, {"main.py": "import x", "x.py": ""})
-    one = snapshot(home, collect(tmp_path / "a/main.py"))
-    assert snapshot(home, collect(tmp_path / "b/main.py")) == one
+    one = snapshot(state, collect(tmp_path / "a/main.py"))
+    assert snapshot(state, collect(tmp_path / "b/main.py")) == one
 
 
 def test_an_unchanged_project_is_found_without_reading_it(
-    project: Path, home: Home, monkeypatch: pytest.MonkeyPatch
+    project: Path, state: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(project, {"main.py": "x = 1"})
     os.utime(project / "main.py", (1, 1))
     found = collect(project / "main.py")
-    digest = snapshot(home, found)
-    while not (home.sources / ".index").exists():  # too young a file is not trusted to its times
-        assert snapshot(home, found) == digest
+    digest = snapshot(state, found)
+    while not (state.sources / ".index").exists():  # too young a file is not trusted to its times
+        assert snapshot(state, found) == digest
 
     def fail(*args: object) -> None:
         raise AssertionError("read")
 
     monkeypatch.setattr(sources, "copy_settled", fail)
-    assert snapshot(home, found) == digest
+    assert snapshot(state, found) == digest
 
 
-def test_f66_a_file_rewritten_all_the_time_gives_one_version(project: Path, home: Home) -> None:
+def test_f66_a_file_rewritten_all_the_time_gives_one_version(project: Path, state: Home) -> None:
     versions = {str(n) * 20_000 for n in range(10)}
     main, stop = project / "main.py", threading.Event()
     main.write_text("0" * 20_000)
@@ -252,19 +257,19 @@ def test_f66_a_file_rewritten_all_the_time_gives_one_version(project: Path, home
     writer.start()
     try:
         for _ in range(20):
-            digest = snapshot(home, collect(main))
-            assert (home.sources / digest / "main.py").read_text() in versions
+            digest = snapshot(state, collect(main))
+            assert (state.sources / digest / "main.py").read_text() in versions
     finally:
         stop.set()
         writer.join()
-    assert len(list(home.sources.glob("[0-9a-f]*"))) <= len(versions)
+    assert len(list(state.sources.glob("[0-9a-f]*"))) <= len(versions)
 
 
-def test_two_snapshots_at_once_agree(project: Path, home: Home) -> None:
+def test_two_snapshots_at_once_agree(project: Path, state: Home) -> None:
     write(project, {f"m{n}.py": f"import m{n + 1}\n" + "x" * 5000 for n in range(40)})
     found, digests = collect(project / "m0.py"), []
     threads = [
-        threading.Thread(target=lambda: digests.append(snapshot(home, found))) for _ in range(8)
+        threading.Thread(target=lambda: digests.append(snapshot(state, found))) for _ in range(8)
     ]
     for thread in threads:
         thread.start()
@@ -272,27 +277,27 @@ def test_two_snapshots_at_once_agree(project: Path, home: Home) -> None:
         thread.join()
     assert len(digests) == 8
     assert len(set(digests)) == 1
-    assert len(list((home.sources / digests[0]).iterdir())) == 40
+    assert len(list((state.sources / digests[0]).iterdir())) == 40
 
 
 def test_too_much_is_refused_with_the_largest_files(
-    project: Path, home: Home, monkeypatch: pytest.MonkeyPatch
+    project: Path, state: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "MAX_BYTES", 2_000_000)
     write(project, {"main.py": "import pkg", "pkg/__init__.py": "", "pkg/big.bin": "x" * 3_000_000})
     with pytest.raises(InvalidError, match=r"pkg/big\.bin \(3 MB\)"):
-        snapshot(home, collect(project / "main.py"))
-    assert not home.sources.exists()
+        snapshot(state, collect(project / "main.py"))
+    assert not state.sources.exists()
 
 
-def test_what_a_killed_snapshot_left_is_swept(project: Path, home: Home) -> None:
-    home.sources.mkdir(parents=True)
+def test_what_a_killed_snapshot_left_is_swept(project: Path, state: Home) -> None:
+    state.sources.mkdir(parents=True)
     child = subprocess.Popen(["true"])
     child.wait()
-    left, alive = home.sources / f".tmp-{child.pid}-x", home.sources / f".tmp-{os.getpid()}-y"
+    left, alive = state.sources / f".tmp-{child.pid}-x", state.sources / f".tmp-{os.getpid()}-y"
     left.mkdir()
     alive.mkdir()
     write(project, {"main.py": ""})
-    snapshot(home, collect(project / "main.py"))
+    snapshot(state, collect(project / "main.py"))
     assert not left.exists()
     assert alive.exists()
