@@ -1,0 +1,156 @@
+"""How many containers one pool should have: a pure function of what the pool looks like now.
+
+Owns the records that describe pools to the planner and `desired_containers`. How the pools share the
+nodes' cpu and memory is placement.py's. All times are seconds on one monotonic clock.
+
+The rule, for calls that wait or run above the target concurrency:
+- what the present containers will finish within one cold start doesn't justify a new container;
+- the rest gets as many as finish it in the longer of one service time and one cold start (Little's
+  law): calls of 5 s get a container each, a thousand calls of 10 ms get a few;
+- a call that has waited longer than a cold start shows that the estimate was wrong: grow anyway;
+- while service time or cold start are unknown the pool grows in steps, each proved by the last
+  (as TCP's slow start), so that code which dies at start costs a few starts and not a hundred.
+
+It shrinks only by age: a container idle for the scaledown window goes, the longest idle first. What
+grows by load and shrinks by age can't flap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from math import ceil
+
+from minimodal.types import Resources, Scaling
+
+UNPROVED_STARTS = 2
+"""Containers started at once while none of the pool has ever come up."""
+
+GROWTH = 4
+"""How many new containers each ready one justifies while the service time is unknown."""
+
+DEFAULT_COLD_START = 0.5
+"""Seconds; what a cold start is taken to last before one was measured."""
+
+
+class ContainerState(Enum):
+    STARTING = "starting"  # not yet ready for calls
+    READY = "ready"  # takes calls
+    RETIRING = (
+        "retiring"  # takes no new calls and goes when its last is done; holds its room till then
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerView:
+    """One container as the planner sees it, from the decision to start it until it is gone."""
+
+    id: str
+    state: ContainerState
+    started: float  # when its start began
+    inputs: int = 0  # calls it runs now
+    idle_since: float = 0.0  # meaningful only when READY without inputs
+    node: str = ""  # Node.name
+
+
+@dataclass(frozen=True, slots=True)
+class PoolView:
+    """One pool as the planner sees it.
+
+    `queued`: waiting calls that the users' quotas would let run (`FairQueue.runnable`).
+    `waiting_since`: when the oldest of them was queued. `service_time`, `cold_start`: see `smooth`;
+    None until measured. `may_start`: how many containers may be starting at once (the breaker's
+    `allowance`, 0 while the image is built); None: any number. `weight`: against other pools.
+    """
+
+    key: str
+    containers: tuple[ContainerView, ...] = ()
+    queued: int = 0
+    waiting_since: float | None = None
+    service_time: float | None = None
+    cold_start: float | None = None
+    resources: Resources = field(default_factory=Resources)
+    scaling: Scaling = field(default_factory=Scaling)
+    max_inputs: int = 1
+    target_inputs: int | None = None
+    may_start: int | None = None
+    weight: float = 1.0
+
+
+def desired_containers(view: PoolView, now: float) -> int:
+    """How many containers (starting or ready) the pool should have, the nodes' room left aside."""
+    keep = sum(not _expired(view, each, now) for each in live(view))
+    return clamp(view, max(wanted_warm(view, now), keep))
+
+
+def wanted_now(view: PoolView, now: float) -> int:
+    """How many containers the calls that run and wait need, at most `max_containers`."""
+    containers = live(view)
+    running = sum(each.inputs for each in containers)
+    ready = sum(each.state is ContainerState.READY for each in containers)
+    target = view.target_inputs or view.max_inputs
+    pressure = running + view.queued - ready * target
+    if pressure <= 0:
+        return clamp(view, ceil((running + view.queued) / target))
+    one_each = ready + ceil(pressure / target)
+    unproved = view.service_time is None or view.cold_start is None
+    if unproved:
+        step = GROWTH * ready if ready else UNPROVED_STARTS
+        return clamp(view, min(one_each, ready + step))
+    by_estimate = ready + ceil(_worth_starting(view, pressure, ready * target) / target)
+    waited = now - view.waiting_since if view.waiting_since is not None and view.queued else 0.0
+    if waited >= cold_start(view):
+        by_estimate = max(by_estimate, ready + max(1, ready // 2))
+    return clamp(view, min(one_each, max(1, by_estimate)))
+
+
+def wanted_warm(view: PoolView, now: float) -> int:
+    """`wanted_now`, and what `min_containers` and, in an active pool, `buffer_containers` add."""
+    wanted = wanted_now(view, now)
+    if wanted:
+        wanted += view.scaling.buffer_containers
+    return clamp(view, max(wanted, view.scaling.min_containers))
+
+
+def expired_idle(view: PoolView, now: float) -> list[ContainerView]:
+    """Containers to stop now for their age, longest idle first: the newest stay warm."""
+    idle = sorted(idle_containers(view), key=lambda each: each.idle_since)
+    surplus = len(live(view)) - wanted_warm(view, now)
+    return [each for each in idle if _expired(view, each, now)][: max(0, surplus)]
+
+
+def smooth(previous: float | None, sample: float, weight: float = 0.2) -> float:
+    """The next value of an exponentially weighted mean: service times and cold starts, seconds."""
+    return sample if previous is None else previous + weight * (sample - previous)
+
+
+def live(view: PoolView) -> list[ContainerView]:
+    return [each for each in view.containers if each.state is not ContainerState.RETIRING]
+
+
+def idle_containers(view: PoolView) -> list[ContainerView]:
+    ready = ContainerState.READY
+    return [each for each in view.containers if each.state is ready and not each.inputs]
+
+
+def clamp(view: PoolView, count: int) -> int:
+    most = view.scaling.max_containers
+    return count if most is None else min(count, most)
+
+
+def cold_start(view: PoolView) -> float:
+    return DEFAULT_COLD_START if view.cold_start is None else view.cold_start
+
+
+def _worth_starting(view: PoolView, pressure: int, slots: int) -> float:
+    """For how many calls at once new containers are worth their start, of `pressure` surplus calls."""
+    service = max(view.service_time or 0.0, 1e-6)
+    start = cold_start(view)
+    left = max(0.0, pressure - slots * start / service)
+    return left * service / max(service, start)
+
+
+def _expired(view: PoolView, each: ContainerView, now: float) -> bool:
+    if each.state is not ContainerState.READY or each.inputs:
+        return False
+    return now - each.idle_since >= view.scaling.scaledown_window

@@ -1,0 +1,279 @@
+"""Which containers to start and stop, over all pools, within the nodes' cpu and memory.
+
+Owns `plan`: the one decision about room. A pure function of the pools' views, the nodes and the time;
+whoever calls it carries the plan out, shows the containers as they then are in the next views, and
+calls again at every change and at `Plan.wake_at`.
+
+Room is shared by dominant resource fairness (Ghodsi et al., NSDI 2011): the pool with the least
+share of its scarcest resource, over its weight, goes next. Where there is no room it is made, in this
+order: idle containers above `min_containers`, containers still starting that nobody needs any more,
+idle ones below it (only for a pool that has none at all), and at last a busy container of a pool
+that has more than its share is retired: it finishes what it runs and takes nothing new. So a busy
+container is never killed, and a pool that always has work can't keep the others out for ever.
+
+Room that is being freed is promised to the pool it was freed for. Starts use only room that is free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from math import ceil
+
+from . import autoscaler
+from .autoscaler import ContainerState, ContainerView, PoolView
+from .nodes import Node, Room, never_fits
+
+__all__ = ["Node", "Plan", "Start", "never_fits", "plan"]
+
+LONGEST_GRACE = 2.0
+"""Seconds. An idle container gives way at once to a pool that has waited this long, or as long as
+the container's own cold start takes; until then only if it has been idle that long, so that a loop of
+short calls doesn't lose its container between two of them."""
+
+TURN = 1.0
+"""Seconds. Where not every pool can have a container, one keeps it this long, or ten cold starts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    pool: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do now.
+
+    `stop`: ids of containers that run no call: end them. `retire`: ids of busy ones: no new calls, end
+    when idle. `waiting`: pools that need a container and get none now, with the reason for people.
+    `wake_at`: when time alone may change the plan; None: never.
+    """
+
+    start: tuple[Start, ...] = ()
+    stop: tuple[str, ...] = ()
+    retire: tuple[str, ...] = ()
+    waiting: Mapping[str, str] = field(default_factory=dict)
+    wake_at: float | None = None
+
+
+def plan(pools: Sequence[PoolView], nodes: Sequence[Node], now: float) -> Plan:
+    """Decide for all pools at once. O(containers + starts * log pools), more where room is made."""
+    planner = _Planner(pools, nodes, now)
+    planner.scale_down()
+    planner.meet_demand()
+    planner.keep_warm()
+    return planner.result()
+
+
+class _Pool:
+    """A pool while planning: what it has, wants, and may still give."""
+
+    def __init__(self, view: PoolView, unit: float, now: float) -> None:
+        self.view = view
+        self.unit = unit / (view.weight or 1.0)  # dominant share of one container
+        self.live = autoscaler.live(view)
+        self.count = len(self.live)  # live and promised
+        self.wanted = autoscaler.wanted_now(view, now)
+        self.warm = autoscaler.wanted_warm(view, now)
+        starting = sum(each.state is ContainerState.STARTING for each in view.containers)
+        self.startable = 1 << 30 if view.may_start is None else view.may_start - starting
+        if view.scaling.max_containers is not None:  # retiring ones count: at most so many at once
+            self.startable = min(self.startable, view.scaling.max_containers - len(view.containers))
+        self.waited = now - view.waiting_since if view.waiting_since is not None else 0.0
+        self.cold_start = autoscaler.cold_start(view)
+        self.grace = min(self.cold_start, LONGEST_GRACE)
+        self.turn = max(TURN, 10 * self.cold_start)
+
+    def share(self, more: int = 0) -> float:
+        return (self.count + more) * self.unit
+
+    def wants(self, target: int) -> bool:
+        return self.count < target and self.startable > 0
+
+
+class _Planner:
+    def __init__(self, pools: Sequence[PoolView], nodes: Sequence[Node], now: float) -> None:
+        self.now = now
+        self.rooms = {node.name: Room(node) for node in nodes}
+        cpu = sum(node.cpu for node in nodes) or 1.0
+        memory = sum(node.memory for node in nodes) or 1
+        self.pools = [
+            _Pool(view, max(view.resources.cpu / cpu, view.resources.memory / memory, 1e-12), now)
+            for view in pools
+        ]
+        self.start: list[Start] = []
+        self.stop: dict[str, None] = {}
+        self.retire: dict[str, None] = {}
+        self.waiting: dict[str, str] = {}
+        self.wake_at: float | None = None
+        for pool in self.pools:
+            for each in pool.view.containers:
+                room = self.rooms.get(each.node)
+                if room is None:
+                    continue  # its node has left
+                room.use(pool.view.resources)
+                if each.state is ContainerState.RETIRING:
+                    room.release_later(pool.view.resources)
+
+    def result(self) -> Plan:
+        return Plan(
+            tuple(self.start), tuple(self.stop), tuple(self.retire), self.waiting, self.wake_at
+        )
+
+    def scale_down(self) -> None:
+        """Stop what has been idle for too long, and what a lowered `max_containers` forbids."""
+        for pool in self.pools:
+            view = pool.view
+            for each in autoscaler.expired_idle(view, self.now):
+                self._end(pool, each)
+            most = view.scaling.max_containers
+            if most is not None and pool.count > most:
+                for each in sorted(pool.live, key=lambda each: (each.inputs, each.idle_since)):
+                    if pool.count > most and each.id not in self.stop:
+                        self._end(pool, each)
+            if pool.count > pool.warm:
+                for each in autoscaler.idle_containers(view):
+                    expires = each.idle_since + view.scaling.scaledown_window
+                    if expires > self.now:
+                        self._wake(expires)
+
+    def meet_demand(self) -> None:
+        """Containers for calls, to the pool with the least share first, one by one."""
+        heap = []
+        for index, pool in enumerate(self.pools):
+            if pool.wants(pool.wanted):
+                heap.append((pool.share(), index))
+            elif pool.view.queued and pool.waited < pool.cold_start:
+                self._wake(self.now + pool.cold_start - pool.waited)
+        heapify(heap)
+        while heap:
+            _, index = heappop(heap)
+            pool = self.pools[index]
+            if not (self._place(pool) or self._place_later(pool) or self._make_room(pool)):
+                self.waiting[pool.view.key] = (
+                    never_fits(pool.view.resources, [room.node for room in self.rooms.values()])
+                    or "the nodes' cpu and memory are in use by others with the same right to them"
+                )
+            elif pool.wants(pool.wanted):
+                heappush(heap, (pool.share(), index))
+
+    def keep_warm(self) -> None:
+        """Containers ahead of need, where there is room that nobody waits for."""
+        for pool in sorted(self.pools, key=lambda pool: pool.share()):
+            while pool.wants(pool.warm) and self._place(pool):
+                pass
+
+    def _place(self, pool: _Pool) -> bool:
+        """Start one now, on the node that it fills best."""
+        need = pool.view.resources
+        rooms = [room for room in self.rooms.values() if room.fits(need) and room.fits_later(need)]
+        if not rooms:
+            return False
+        room = min(rooms, key=lambda room: (room.memory, room.cpu))
+        room.use(need)
+        pool.count += 1
+        pool.startable -= 1
+        self.start.append(Start(pool.view.key, room.node.name))
+        return True
+
+    def _place_later(self, pool: _Pool) -> bool:
+        """Promise it room that is being freed."""
+        need = pool.view.resources
+        for room in self.rooms.values():
+            if room.fits_later(need):
+                room.promise(need)
+                pool.count += 1
+                pool.startable -= 1
+                self.waiting[pool.view.key] = "room is being made for it"
+                return True
+        return False
+
+    def _make_room(self, pool: _Pool) -> bool:
+        """End others' containers on the node where the fewest must go, and promise that room."""
+        best: list[tuple[_Pool, ContainerView]] | None = None
+        for room in self.rooms.values():
+            victims = self._victims(pool, room)
+            if victims is not None and (best is None or len(victims) < len(best)):
+                best = victims
+        if best is None:
+            return False
+        for owner, each in best:
+            self._end(owner, each)
+        return self._place_later(pool)
+
+    def _victims(self, pool: _Pool, room: Room) -> list[tuple[_Pool, ContainerView]] | None:
+        """Whom to end on this node so that one more of the pool fits; None: not even all."""
+        need = pool.view.resources
+        trial = Room(room.node)
+        if not trial.fits(need):
+            return None
+        trial.later_cpu, trial.later_memory = room.later_cpu, room.later_memory
+        victims: list[tuple[_Pool, ContainerView]] = []
+        chosen: set[str] = set()
+        taken: dict[str, int] = {}
+        for owner, each, least in self._candidates(pool, room.node.name):
+            given = taken.get(owner.view.key, 0)
+            if owner.count - given <= least or each.id in chosen:
+                continue
+            victims.append((owner, each))
+            chosen.add(each.id)
+            taken[owner.view.key] = given + 1
+            trial.release_later(owner.view.resources)
+            if trial.fits_later(need):
+                return victims
+        return None
+
+    def _candidates(self, pool: _Pool, node: str) -> Iterator[tuple[_Pool, ContainerView, int]]:
+        """(owner, container, how many the owner keeps at least), the least harmful first."""
+        others = [
+            (owner, each)
+            for owner in self.pools
+            if owner is not pool
+            for each in owner.live
+            if each.node == node and each.id not in self.stop and each.id not in self.retire
+        ]
+        starting = [pair for pair in others if pair[1].state is ContainerState.STARTING]
+        starting.sort(key=lambda pair: -pair[1].started)
+        ready = [pair for pair in others if pair[1].state is ContainerState.READY]
+        idle = [pair for pair in ready if not pair[1].inputs]
+        idle.sort(key=lambda pair: pair[1].idle_since)
+        unused = [pair for pair in idle if self._gives_way(*pair, pool)] + starting
+        for owner, each in unused:
+            yield owner, each, max(owner.wanted, owner.view.scaling.min_containers)
+        if not pool.count:
+            for owner, each in unused:
+                yield owner, each, owner.wanted
+        ready.sort(key=lambda pair: (pair[1].inputs, pair[1].started))
+        by_share = sorted(starting + ready, key=lambda pair: -pair[0].share())
+        for owner, each in by_share:  # it keeps as large a share as the pool will have
+            yield owner, each, ceil(pool.share(more=1) / owner.unit - 1e-6)
+        if not pool.count:
+            for owner, each in ready:
+                if self._reached(each.started + owner.turn):
+                    yield owner, each, 0
+
+    def _gives_way(self, owner: _Pool, each: ContainerView, pool: _Pool) -> bool:
+        waits_since = self.now - pool.waited
+        return self._reached(min(each.idle_since, waits_since) + owner.grace)
+
+    def _reached(self, moment: float) -> bool:
+        """Whether it has come; if not, plan again when it does."""
+        if self.now >= moment:
+            return True
+        self._wake(moment)
+        return False
+
+    def _wake(self, moment: float) -> None:
+        moment = max(moment, self.now + 0.001)  # rounding must not make the caller spin
+        if self.wake_at is None or moment < self.wake_at:
+            self.wake_at = moment
+
+    def _end(self, owner: _Pool, each: ContainerView) -> None:
+        ids = self.retire if each.inputs else self.stop
+        ids[each.id] = None
+        owner.count -= 1
+        room = self.rooms.get(each.node)
+        if room is not None:
+            room.release_later(owner.view.resources)
