@@ -1,0 +1,240 @@
+"""Containers as bubblewrap sandboxes: namespaces without root and without a daemon.
+
+Owns the life of a sandbox: plan, spawn, confine, run, end. It isolates files, processes and on
+request the network, and shares the kernel and the host's /usr: it is for your own code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+from anyio import to_thread
+
+from minimodal.engine_lock import hold_engine_lock, is_alive
+from minimodal.errors import ConflictError, LaunchError
+from minimodal.home import Home
+from minimodal.layers import ImageSpec
+from minimodal.protocols import Container, ProtocolFactory, Report
+from minimodal.types import Capabilities, ContainerSpec, ImageRef, Resources, new_id
+
+from . import bwrap_probe, cgroup, sockets
+from .bwrap_probe import Bwrap
+from .child import Child, Command, spawn
+from .identity import Identity, open_identity
+from .mounts import ResolvedMount
+from .sandbox import Sandbox
+from .sandbox_plan import WALLS, Plan, Site, arguments_fd, plan
+from .sockets import SocketDirectories
+from .system_files import write_accounts
+
+_START_SECONDS = 20.0
+
+
+@asynccontextmanager
+async def open_backend(home: Home, config: Any) -> AsyncIterator[BubblewrapBackend]:
+    """Raises RuntimeUnavailable with the reason and the way out where bwrap cannot work."""
+    engine_id = getattr(config, "engine_id", None) or new_id("en")
+    async with AsyncExitStack() as stack:
+        if not is_alive(home, engine_id):  # used without an engine: `minimodal doctor`, tests
+            stack.enter_context(hold_engine_lock(home, engine_id))
+        path, version = await to_thread.run_sync(bwrap_probe.find_bwrap)
+        identity = await stack.enter_async_context(open_identity())
+        bwrap = await to_thread.run_sync(_probe, path, version, identity)
+        hierarchies = await to_thread.run_sync(_sweep, home)
+        groups = cgroup.Groups(home, engine_id, hierarchies)
+        directories = SocketDirectories(home, engine_id)
+        stack.callback(groups.remove)
+        stack.callback(directories.remove)
+        accounts = directories.path / "etc"
+        passwd, group = write_accounts(accounts)
+        site = Site(home, identity.arguments, passwd, group, dict(os.environ))
+        yield BubblewrapBackend(bwrap, identity, groups, directories, site)
+
+
+def _probe(path: str, version: str, identity: Identity) -> Bwrap:
+    from .rootfs import RootFiles, arguments
+
+    # A mount below /opt makes it an overlay, as in every container.
+    files = RootFiles(binds=[(Path("/usr/bin"), "/opt/minimodal/probe")])
+    return bwrap_probe.probe(path, version, identity, [*WALLS, *arguments(files)])
+
+
+def _sweep(home: Home) -> tuple[cgroup.Hierarchy, ...]:
+    hierarchies = cgroup.find_hierarchies(
+        Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text()
+    )
+    cgroup.sweep(home, hierarchies)
+    sockets.sweep(home)
+    return hierarchies
+
+
+class BubblewrapBackend:
+    """See `protocols.Backend`. Made by `open_backend`."""
+
+    name = "bubblewrap"
+
+    def __init__(
+        self,
+        bwrap: Bwrap,
+        identity: Identity,
+        groups: cgroup.Groups,
+        directories: SocketDirectories,
+        site: Site,
+    ) -> None:
+        self._bwrap = bwrap
+        self._identity = identity
+        self._groups = groups
+        self._directories = directories
+        self._site = site
+
+    def describe(self) -> Capabilities:
+        by_group = self._groups.controllers
+        uid = self._identity.host_uid
+        return Capabilities(
+            name=f"bubblewrap {self._bwrap.version}",
+            files="the host's /usr, /etc, /opt and /var read-only, the image's layers over them",
+            processes=f"own pid, ipc and uts namespaces, no capabilities, uid {uid} of the host",
+            network="shared with the host, or none on request"
+            if self._bwrap.network
+            else "shared with the host; it cannot be blocked here",
+            memory="limited (cgroup)" if "memory" in by_group else "address space, not memory",
+            cpu="limited (cgroup)" if "cpu" in by_group else "not limited",
+            pids="limited (cgroup)" if "pids" in by_group else _pids_by_rlimit(self._identity),
+            notes=("shares the kernel with the host: for your own code",),
+        )
+
+    async def build(self, image: ImageSpec, report: Report) -> ImageRef:
+        from minimodal.images.host_image import host_image
+
+        return await to_thread.run_sync(host_image, image)
+
+    def launch(
+        self, spec: ContainerSpec, connect: ProtocolFactory
+    ) -> AbstractAsyncContextManager[Container]:
+        return self._launch(spec, connect)
+
+    @asynccontextmanager
+    async def _launch(
+        self, spec: ContainerSpec, connect: ProtocolFactory
+    ) -> AsyncIterator[Sandbox]:
+        if spec.block_network and not self._bwrap.network:
+            raise ConflictError("network namespaces are refused here; use the docker backend")
+        async with AsyncExitStack() as stack:
+            directory = stack.enter_context(self._directories.new())
+            await stack.enter_async_context(sockets.serve(directory, connect))
+            wanted, group = await to_thread.run_sync(self._prepare, spec, directory)
+            stack.push_async_callback(_shielded, group.remove)
+            start = _Start(self._bwrap, self._identity, wanted)
+            stack.callback(start.close)
+            child = await stack.enter_async_context(spawn(start.command()))
+            pid = await start.init_pid(child)
+            sandbox = Sandbox(spec, child, pid, group, self._identity, wanted)
+            stack.push_async_callback(sandbox.aclose)
+            await to_thread.run_sync(_confine, group, pid, spec.resources, self._groups.controllers)
+            start.go()
+            yield sandbox
+
+    def _prepare(self, spec: ContainerSpec, directory: Path) -> tuple[Plan, cgroup.Group]:
+        wanted = plan(self._site, spec, directory)
+        if not self._identity.own_files:
+            for mount in wanted.mounts:
+                _give(mount, self._identity.host_uid)
+        return wanted, self._groups.make(spec.resources)
+
+
+async def _shielded(function: Any) -> None:
+    with anyio.CancelScope(shield=True):
+        await to_thread.run_sync(function)
+
+
+def _give(mount: ResolvedMount, uid: int) -> None:
+    """Let the sandbox write what is mounted to be written: started by root it is not root itself."""
+    if mount.read_only or mount.kind == "local" or mount.source.stat().st_uid == uid:
+        return
+    for directory, _, names in os.walk(mount.source):
+        for path in (directory, *(os.path.join(directory, name) for name in names)):
+            os.chown(path, uid, uid, follow_symlinks=False)
+
+
+def _confine(
+    group: cgroup.Group, pid: int, resources: Resources, controllers: frozenset[str]
+) -> None:
+    """Before the sandbox runs anything: its only process waits until we let it go on."""
+    group.add(pid)
+    if "memory" not in controllers and resources.memory_limit is not None:
+        limit = resources.memory_limit << 20
+        resource.prlimit(pid, resource.RLIMIT_AS, (limit, limit))
+    if "pids" not in controllers:
+        limit = resources.pids_limit
+        resource.prlimit(pid, resource.RLIMIT_NPROC, (limit, limit))
+    resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
+
+
+def _pids_by_rlimit(identity: Identity) -> str:
+    return "limited for all containers together" if identity.as_root else "limited (rlimit)"
+
+
+class _Start:
+    """The descriptors that bwrap is started with, and the conversation over them."""
+
+    def __init__(self, bwrap: Bwrap, identity: Identity, wanted: Plan) -> None:
+        self._bwrap = bwrap
+        self._identity = identity
+        self._wanted = wanted
+        self._info, self._info_child = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._block_child, self._block = os.pipe2(os.O_CLOEXEC)
+        self._open = {self._info, self._info_child, self._block_child, self._block}
+
+    def command(self) -> Command:
+        options = ["--info-fd", str(self._info_child), "--block-fd", str(self._block_child)]
+        arguments = arguments_fd([*options, *self._wanted.options])
+        self._open.add(arguments)
+        return Command(
+            argv=(self._bwrap.path, "--args", str(arguments), "--", *self._wanted.command),
+            env={},  # the container's is among the arguments: bwrap itself must not obey LD_PRELOAD
+            cwd="/",
+            pass_fds=(*self._identity.fds, arguments, self._info_child, self._block_child),
+            drop_groups=self._identity.as_root,
+        )
+
+    async def init_pid(self, child: Child) -> int:
+        """The pid, on the host, of the sandbox's first process. Raises LaunchError."""
+        for fd in (self._info_child, self._block_child):
+            self._close(fd)
+        text = b""
+        with anyio.move_on_after(_START_SECONDS):
+            while True:
+                await anyio.wait_readable(self._info)
+                part = os.read(self._info, 4096)
+                if not part:
+                    break
+                text += part
+        try:
+            return int(json.loads(text)["child-pid"])
+        except (ValueError, KeyError):
+            with anyio.move_on_after(1):
+                await child.wait()
+            raise LaunchError(f"the sandbox did not start: {child.tail or 'no answer'}") from None
+
+    def go(self) -> None:
+        """Let it run: the sandbox is set up and confined, and waits for this before it executes."""
+        try:
+            os.write(self._block, b"1")
+        except BrokenPipeError:
+            pass  # it has ended; `wait` says why
+        self._close(self._block)
+
+    def _close(self, fd: int) -> None:
+        self._open.discard(fd)
+        os.close(fd)
+
+    def close(self) -> None:
+        for fd in tuple(self._open):
+            self._close(fd)

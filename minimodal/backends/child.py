@@ -1,0 +1,186 @@
+"""One process that we spawned and own: its end, and the tail of what it printed.
+
+Spawned on the loop's own thread, always: the signal that ends a child with its parent follows the
+*thread* that forked it. `Popen` uses vfork here, so this takes about a millisecond whatever the
+size of the process that holds the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import IO
+
+import anyio
+
+from minimodal.errors import LaunchError
+from minimodal.types import ExitReason
+
+TAIL_BYTES = 8192
+_DRAIN_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to spawn. `env` is the whole environment."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    cwd: str | None = None
+    pass_fds: tuple[int, ...] = ()
+    drop_groups: bool = False
+    new_session: bool = True
+
+
+class Child:
+    """A running process. `tail` holds the end of its stdout and stderr, for error messages."""
+
+    def __init__(self, process: subprocess.Popen[bytes], tail: _Tail) -> None:
+        self.pid = process.pid
+        self._process = process
+        self._tail = tail
+        self._ended = anyio.Event()
+        self._code: int | None = None
+        self._loop = asyncio.get_running_loop()
+        self._pidfd = -1
+        if sys.platform == "linux":
+            self._pidfd = os.pidfd_open(process.pid)
+            self._loop.add_reader(self._pidfd, self._reap)
+        else:  # no pidfd: a thread waits, and tells the loop
+            threading.Thread(target=self._wait_in_thread, daemon=True).start()
+
+    @property
+    def ended(self) -> bool:
+        return self._ended.is_set()
+
+    @property
+    def tail(self) -> str:
+        return self._tail.text()
+
+    async def wait(self) -> ExitReason:
+        """Wait for the end, and shortly for the last output: grandchildren may keep the pipe."""
+        await self._ended.wait()
+        with anyio.move_on_after(_DRAIN_SECONDS):
+            await self._tail.closed.wait()
+        return exit_reason(self._code, self.tail)
+
+    def signal(self, number: int) -> None:
+        if not self.ended:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    def signal_group(self, number: int) -> None:
+        """Signal the whole session's process group, also after its leader has ended."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    def _reap(self) -> None:
+        # Not Popen.poll: it reports success where other code of this process (it may be the
+        # user's script) took the status with os.wait.
+        try:
+            found = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+        except ChildProcessError:
+            self._finish(None)
+            return
+        if found is not None:
+            exited = found.si_code == os.CLD_EXITED
+            self._finish(found.si_status if exited else -found.si_status)
+
+    def _wait_in_thread(self) -> None:
+        code = self._process.wait()
+        with suppress(RuntimeError):  # the loop is closed: nobody asks any more
+            self._loop.call_soon_threadsafe(self._finish, code)
+
+    def _finish(self, code: int | None) -> None:
+        self._close_pidfd()
+        self._code = code
+        self._process.returncode = 0 if code is None else code  # so that Popen does not reap
+        self._ended.set()
+
+    def _close_pidfd(self) -> None:
+        if self._pidfd != -1:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    async def aclose(self) -> None:
+        """Kill it if it runs, and reap it."""
+        self.signal(signal.SIGKILL)
+        with anyio.move_on_after(5, shield=True):
+            await self._ended.wait()
+        self._close_pidfd()
+        self._tail.close()
+
+
+@asynccontextmanager
+async def spawn(command: Command) -> AsyncIterator[Child]:
+    """Start a process without input whose output is drained. It is gone after the block."""
+    try:
+        process = subprocess.Popen(  # noqa: ASYNC220 (this thread on purpose, see the docstring)
+            command.argv,
+            env=dict(command.env),
+            cwd=command.cwd,
+            pass_fds=command.pass_fds,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=command.new_session,
+            # With groups to set Popen forks instead of vfork; only root needs it.
+            extra_groups=[] if command.drop_groups else None,
+        )
+    except OSError as error:
+        raise LaunchError(f"{command.argv[0]} did not start: {error}") from error
+    assert process.stdout is not None
+    tail = _Tail()
+    child = Child(process, tail)
+    try:
+        await tail.read(process.stdout)
+        yield child
+    finally:
+        await child.aclose()
+
+
+def exit_reason(code: int | None, detail: str) -> ExitReason:
+    """`code` as Popen has it: negative for a signal, None for unknown."""
+    if code is None:
+        return ExitReason(detail=detail or "its exit status was taken by other code of the host")
+    if code < 0:
+        return ExitReason(signal=-code, detail=detail)
+    return ExitReason(code=code, detail=detail)
+
+
+class _Tail(asyncio.Protocol):
+    """Reads a pipe from the first byte, so that the child never blocks on it, and keeps the end."""
+
+    def __init__(self) -> None:
+        self.closed = anyio.Event()
+        self._kept = bytearray()
+        self._transport: asyncio.BaseTransport | None = None
+
+    async def read(self, pipe: IO[bytes]) -> None:
+        await asyncio.get_running_loop().connect_read_pipe(lambda: self, pipe)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._kept += data[-TAIL_BYTES:]
+        if len(self._kept) > TAIL_BYTES:
+            del self._kept[:-TAIL_BYTES]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed.set()
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def text(self) -> str:
+        return self._kept.decode(errors="backslashreplace").strip()

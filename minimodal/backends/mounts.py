@@ -1,0 +1,63 @@
+"""From a `types.Mount` to the path on this host that it names. Shared by all backends.
+
+Names come from specs: a name that would leave its directory, or a target that would cover our own
+files in the container, is refused here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from minimodal.errors import InvalidError, LaunchError
+from minimodal.home import Home
+from minimodal.types import Mount
+
+_OURS = ("/proc", "/dev", "/sys", "/run/minimodal", "/opt/minimodal")
+
+
+class ResolvedMount(NamedTuple):
+    source: Path
+    target: str
+    read_only: bool
+    kind: str
+
+
+def resolve_mounts(home: Home, mounts: Iterable[Mount]) -> tuple[ResolvedMount, ...]:
+    """Outer targets first, so that a mount inside another one is not covered by it.
+
+    Raises InvalidError for a name or target that is not allowed, LaunchError if the source is gone.
+    """
+    resolved = [
+        ResolvedMount(_source(home, m), _target(m.target), m.read_only, m.kind) for m in mounts
+    ]
+    return tuple(sorted(resolved, key=lambda m: len(PurePosixPath(m.target).parts)))
+
+
+def _source(home: Home, mount: Mount) -> Path:
+    if mount.kind == "local":
+        if not os.path.isabs(mount.name):
+            raise InvalidError(f"the local path {mount.name!r} of a mount is not absolute")
+        path = Path(mount.name)
+    else:
+        roots = {"sources": home.sources, "volume": home.volumes, "file": home.blobs}
+        if mount.kind not in roots:
+            raise InvalidError(f"unknown kind of mount {mount.kind!r} at {mount.target}")
+        parts = PurePosixPath(mount.name).parts
+        if not parts or parts[0] == "/" or ".." in parts or "\0" in mount.name:
+            raise InvalidError(f"{mount.name!r} is not the name of a {mount.kind} mount")
+        path = roots[mount.kind].joinpath(*parts)
+    if not path.exists():
+        raise LaunchError(f"{path}, to be mounted at {mount.target}, does not exist any more")
+    return path
+
+
+def _target(target: str) -> str:
+    if not target.startswith("/") or "\0" in target:
+        raise InvalidError(f"the mount target {target!r} is not an absolute path")
+    normal = os.path.normpath("/" + target.lstrip("/"))
+    if normal == "/" or any(normal == p or normal.startswith(p + "/") for p in _OURS):
+        raise InvalidError(f"nothing can be mounted at {target}; choose another directory")
+    return normal

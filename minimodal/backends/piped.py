@@ -1,0 +1,44 @@
+"""A process with all three streams, as `Container.exec` gives it. Shared by bubblewrap and process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import anyio
+import anyio.abc
+
+
+class PipedProcess:
+    """Its streams, its exit code (128 + n for signal n), and a way to end it."""
+
+    def __init__(self, process: anyio.abc.Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self._process = process
+        self.stdin = process.stdin
+        self.stdout = process.stdout
+        self.stderr = process.stderr
+
+    async def wait(self) -> int:
+        code = await self._process.wait()
+        return code if code >= 0 else 128 - code
+
+    async def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+
+    async def aclose(self) -> None:
+        if self._process.returncode is None:
+            with anyio.move_on_after(2, shield=True):
+                await self.kill()
+        for stream in (self.stdin, self.stdout, self.stderr):
+            await stream.aclose()
+
+
+async def start(argv: Sequence[str], **options: Any) -> PipedProcess:
+    """Spawned by the loop, so on its own thread: the death signal follows the thread that forked."""
+    return PipedProcess(await anyio.open_process(argv, start_new_session=True, **options))

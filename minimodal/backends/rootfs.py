@@ -1,0 +1,134 @@
+"""The root file system of a bubblewrap sandbox, as arguments of bwrap.
+
+The host's system directories are the lowest layer, one by one (an upper directory may not lie
+inside the lower one, so `/` as a whole cannot be overlaid); the image's layers are stacked above.
+Everything of the host is read-only; /tmp, /root, /home, /var/tmp and /run are the sandbox's own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from minimodal.images.layer_store import StoredLayer
+
+from .mounts import ResolvedMount
+
+SYSTEM = ("usr", "etc", "opt", "var", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix")
+PRIVATE = {"tmp": "1777", "root": "0755", "home": "0755", "run": "0755"}
+# Present in every sandbox, whatever a layer has there.
+RESERVED = ("proc", "dev", "sys", "run", "tmp")
+
+
+@dataclass(frozen=True, slots=True)
+class RootFiles:
+    """What a sandbox's files are made of. `upper` is for builds: what is written lands in it."""
+
+    layers: Sequence[StoredLayer] = ()  # lowest first
+    binds: Sequence[tuple[Path, str]] = ()  # ours: read-only
+    mounts: Sequence[ResolvedMount] = ()
+    prefixes: Sequence[str] = ()  # interpreters outside the system directories, at the same path
+
+
+def arguments(files: RootFiles) -> list[str]:
+    """In order: later mounts lie over earlier ones."""
+    args: list[str] = []
+    for name, mode in PRIVATE.items():
+        args += ["--perms", mode, "--dir", f"/{name}"]
+    tops = {layer.digest: set(layer.top_directories()) for layer in files.layers}
+    names = dict.fromkeys(SYSTEM)  # ordered
+    for layer in files.layers:
+        names.update(dict.fromkeys(sorted(tops[layer.digest] - set(RESERVED))))
+    targets = [*(target for _, target in files.binds), *(mount.target for mount in files.mounts)]
+    mounted = {target.split("/")[1] for target in targets}
+    for name in names:
+        uppers = [str(layer.files / name) for layer in files.layers if name in tops[layer.digest]]
+        args += _top(name, uppers, mounted=name in mounted)
+    if _is_directory("/var/tmp"):
+        args += ["--perms", "1777", "--tmpfs", "/var/tmp"]
+    args += ["--proc", "/proc", "--dev", "/dev", "--ro-bind", "/proc/sys", "/proc/sys"]
+    args += _resolver()
+    for prefix in files.prefixes:
+        args += ["--ro-bind", prefix, prefix]
+    for mount in files.mounts:
+        args += ["--ro-bind" if mount.read_only else "--bind", str(mount.source), mount.target]
+    for source, target in files.binds:
+        args += ["--ro-bind", str(source), target]
+    return args
+
+
+def _top(name: str, uppers: Sequence[str], *, mounted: bool) -> list[str]:
+    """One directory of the root: the host's own if it is a system directory, and the layers'.
+
+    Where something is mounted below it, its mount point has to be made first: in an overlay whose
+    upper directory is memory of the sandbox's own.
+    """
+    path = f"/{name}"
+    system = name in SYSTEM
+    if system and os.path.islink(path) and not uppers:
+        return ["--symlink", os.readlink(path), path]
+    lowest = [path] if system and _is_directory(path) else []
+    if not uppers and not mounted:
+        return ["--ro-bind", path, path] if lowest else []
+    stack = lowest + list(uppers)
+    if not stack:
+        return []
+    if not _is_directory(stack[-1]):  # a file or link at the root of a layer
+        if os.path.islink(stack[-1]):
+            return ["--symlink", os.readlink(stack[-1]), path]
+        return ["--ro-bind", stack[-1], path]
+    sources = [word for directory in stack for word in ("--overlay-src", directory)]
+    # Directories that only the image has can be written to, and forgotten with the container.
+    kind = "--ro-overlay" if lowest and not mounted else "--tmp-overlay"
+    return [*sources, kind, path]
+
+
+def _resolver() -> list[str]:
+    """/etc/resolv.conf is often a link into /run, which the sandbox does not share."""
+    real = os.path.realpath("/etc/resolv.conf")
+    if real.startswith("/etc/") or not os.path.isfile(real):
+        return []
+    return ["--ro-bind", real, real]
+
+
+def prefixes_of(python: str) -> tuple[str, ...]:
+    """What to bind so that an interpreter of the host works inside at its own path.
+
+    Follows the links from `python` and a virtual environment's `home`; nothing for /usr/bin/python3.
+    """
+    found: list[str] = []
+    seen: set[str] = set()
+    todo = [python]
+    while todo:
+        path = todo.pop()
+        if path in seen or not os.path.lexists(path):
+            continue
+        seen.add(path)
+        prefix = os.path.dirname(os.path.dirname(path))
+        if prefix not in found and not _shared(prefix):
+            found.append(prefix)
+        config = Path(prefix) / "pyvenv.cfg"
+        if config.is_file():
+            todo += [os.path.join(home, "python3") for home in _venv_homes(config)]
+        if os.path.islink(path):
+            target = os.path.join(os.path.dirname(path), os.readlink(path))
+            todo.append(os.path.normpath(target))
+    return tuple(sorted(found, key=len))
+
+
+def _venv_homes(config: Path) -> Iterable[str]:
+    for line in config.read_text(errors="replace").splitlines():
+        key, _, value = line.partition("=")
+        if key.strip() == "home":
+            yield value.strip()
+
+
+def _shared(path: str) -> bool:
+    parts = path.split("/")
+    return path in ("", "/") or (len(parts) > 1 and parts[1] in SYSTEM)
+
+
+def _is_directory(path: str) -> bool:
+    return os.path.isdir(path) and not os.path.islink(path)

@@ -1,0 +1,189 @@
+"""Where the layers of the bubblewrap backend lie, and how they become visible: by one rename.
+
+    Home.layers/<digest>/files/       what the layer adds: usr/, etc/, opt/ … as in the container
+    Home.layers/<digest>/layer.json   its parent's digest and what the builder wants to remember
+    Home.layers/.draft-<random>/      files/ and work/ (overlay's own) of a layer being built
+
+`files` is an overlay upper directory per top-level directory. Overlays are mounted in a user
+namespace, where whiteouts are `user.overlay.*`: a layer must be built in one too.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minimodal.errors import BuildError
+from minimodal.home import Home
+
+_DRAFT = ".draft-"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLayer:
+    """A committed layer. `meta` is the builder's own, JSON-able."""
+
+    digest: str
+    parent: str | None
+    path: Path
+    meta: Mapping[str, Any]
+
+    @property
+    def files(self) -> Path:
+        return self.path / "files"
+
+    def top_directories(self) -> tuple[str, ...]:
+        """Names at the layer's root, such as "usr" and "etc"."""
+        return tuple(sorted(entry.name for entry in os.scandir(self.files)))
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A layer being built. It vanishes unless it is committed within its block."""
+
+    path: Path
+
+    @property
+    def files(self) -> Path:
+        return self.path / "files"
+
+    def upper(self, top: str) -> Path:
+        """The upper directory for `/top`, made on first use."""
+        directory = self.files / top
+        directory.mkdir(exist_ok=True)
+        return directory
+
+    def work(self, top: str) -> Path:
+        """Overlay's work directory for `/top`: empty, and on the same file system as `upper`."""
+        directory = self.path / "work" / top
+        directory.mkdir(parents=True, exist_ok=True)
+        return directory
+
+
+class LayerStore:
+    """The layers of one home. Several engines may use it at once."""
+
+    def __init__(self, home: Home) -> None:
+        self.path = home.layers
+
+    def find(self, digest: str) -> StoredLayer | None:
+        """The committed layer of that digest: one file read."""
+        path = self._path(digest)
+        try:
+            record = json.loads((path / "layer.json").read_bytes())
+        except FileNotFoundError:
+            return None
+        return StoredLayer(digest, record["parent"], path, record["meta"])
+
+    def stack(self, digest: str) -> tuple[StoredLayer, ...]:
+        """The layer and all below it, lowest first. Raises BuildError if one is gone."""
+        found: list[StoredLayer] = []
+        wanted: str | None = digest
+        while wanted is not None:
+            layer = self.find(wanted)
+            if layer is None:
+                raise BuildError(f"layer {wanted[:12]} of image {digest[:12]} is gone; build again")
+            found.append(layer)
+            wanted = layer.parent
+        return tuple(reversed(found))
+
+    @contextmanager
+    def draft(self) -> Iterator[Draft]:
+        """A place to build a layer in. Blocking: call it in a thread."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        path = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=self.path))
+        path.chmod(0o755)
+        lock = _lock(path)  # held by the living, see sweep
+        (path / "files").mkdir(mode=0o755)
+        try:
+            yield Draft(path)
+        finally:
+            os.close(lock)
+            remove_tree(path)
+
+    def commit(
+        self, draft: Draft, digest: str, parent: str | None, meta: Mapping[str, Any]
+    ) -> StoredLayer:
+        """Make the draft the layer of that digest. Whoever comes second keeps the first one's."""
+        remove_tree(draft.path / "work")
+        for entry in os.scandir(draft.files):
+            if entry.is_dir(follow_symlinks=False) and not os.listdir(entry.path):
+                os.rmdir(entry.path)  # an upper directory that nothing was written to
+        (draft.path / "lock").unlink(missing_ok=True)
+        record = draft.path / "layer.json"
+        with record.open("w") as file:
+            json.dump({"parent": parent, "meta": dict(meta)}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.rename(draft.path, self._path(digest))
+        except OSError:
+            if self.find(digest) is None:
+                raise
+        layer = self.find(digest)
+        assert layer is not None
+        return layer
+
+    def all(self) -> tuple[StoredLayer, ...]:
+        names = (e.name for e in os.scandir(self.path)) if self.path.is_dir() else ()
+        layers = (self.find(name) for name in names if not name.startswith("."))
+        return tuple(layer for layer in layers if layer is not None)
+
+    def remove(self, digest: str) -> None:
+        """Remove one layer: first it stops to exist for others, then its files go."""
+        with suppress(FileNotFoundError):
+            gone = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=self.path))
+            os.rename(self._path(digest), gone / "removed")
+            remove_tree(gone)
+
+    def sweep(self) -> None:
+        """Remove the drafts of builders that died."""
+        for entry in os.scandir(self.path) if self.path.is_dir() else ():
+            if entry.name.startswith(_DRAFT) and not _locked(Path(entry.path)):
+                remove_tree(Path(entry.path))
+
+    def _path(self, digest: str) -> Path:
+        if not digest or not digest.isalnum():
+            raise BuildError(f"{digest!r} is not the digest of a layer")
+        return self.path / digest
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a tree that may hold directories without write permission (overlay's work directory)."""
+
+    def unlock(function: Any, name: str, _: Any) -> None:
+        with suppress(OSError):
+            os.chmod(os.path.dirname(name), 0o700)
+            os.chmod(name, 0o700)
+            function(name)
+
+    shutil.rmtree(path, onerror=unlock) if path.exists() else None
+
+
+def _lock(path: Path) -> int:
+    # flock, not lockf: one process may build several layers and sweep at the same time.
+    fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    return fd
+
+
+def _locked(path: Path) -> bool:
+    try:
+        fd = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
