@@ -103,7 +103,10 @@ class Host:
         stop = anyio.Event()
         self.loop = asyncio.get_running_loop()
         self._stop = lambda: _call_in(self.loop, stop.set)
-        async with open_backend(home, self.config) as backend, open_engine(backend) as engine:
+        async with (
+            open_backend(home, self.config) as backend,
+            open_engine(backend, this_machine(self.config)) as engine,
+        ):
             self.engine = engine
             for subscriber in self._subscribers:
                 engine.events.subscribe(subscriber)
@@ -120,6 +123,17 @@ def _call_in(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
         loop.call_soon_threadsafe(work)
     except RuntimeError:
         pass  # the loop has ended by itself
+
+
+def this_machine(config: Config) -> tuple[Any, ...]:
+    """The one node of today: all cores and four fifths of the memory, or the configured budgets."""
+    import os
+
+    from .engine.nodes import Node
+
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
+    cpu = config.cpu_budget or float(os.cpu_count() or 1)
+    return (Node("local", cpu, config.memory_budget or total * 4 // 5),)
 
 
 def _has_uvloop() -> bool:

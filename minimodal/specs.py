@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import context, pickling
+from . import context, pickling, tracebacks
 from .call import source_paths
 from .codec import to_plain
 from .errors import InvalidError
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .function import Function
     from .home import Home
 
-SOURCES_DIR = "/root"
 MAX_BY_VALUE_BYTES = 16 << 20
 
 DEFAULT_TIMEOUT = 300.0
@@ -46,7 +45,7 @@ class Snapshots:
         key = str(collected.root) + "\0" + collected.module
         if key not in self._digests:
             self._digests[key] = sources.snapshot(self._home, collected)
-            source_paths[SOURCES_DIR] = str(collected.root)
+            source_paths[tracebacks.SOURCES_DIR] = str(collected.root)
         return collected.module, self._digests[key]
 
 

@@ -18,8 +18,11 @@ from types import TracebackType
 from typing import Any
 
 from . import pickling
-from .errors import RemoteError
+from .errors import ExecutionError, RemoteError
 from .types import Failure, Payload
+
+SOURCES_DIR = "/root"
+"""Where a snapshot of the user's sources is seen in a container."""
 
 PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 MAX_FRAMES = 100
@@ -116,8 +119,11 @@ def _unpickled(link: Link, what: str) -> BaseException:
     if link.pickled is not None:
         try:
             error = pickling.loads(link.pickled)
-            if isinstance(error, BaseException):
+            if isinstance(error, Exception):
                 return error
+            if isinstance(error, BaseException):
+                # SystemExit and its like end a process: the container's, not the caller's.
+                return ExecutionError(f"{what} ended its process: {error!r}")
         except Exception as refused:
             reason = str(refused)
     return RemoteError(
@@ -145,12 +151,16 @@ def _type_name(error: BaseException) -> str:
 def _user_frames(tb: TracebackType | None) -> list[FrameRecord]:
     """The frames of user code: what comes before it in the agent is left out."""
     frames: list[FrameRecord] = []
+    sources = os.environ.get("MINIMODAL_SOURCES_DIR", SOURCES_DIR)  # of the process backend
     for frame, lineno in traceback.walk_tb(tb):
         code = frame.f_code
         if code.co_filename.startswith(PACKAGE) and not frames:
             continue
         line = linecache.getline(code.co_filename, lineno, frame.f_globals).rstrip("\n")
-        frames.append((code.co_filename, lineno, code.co_name, line))
+        name = code.co_filename
+        if name.startswith(sources + "/"):
+            name = SOURCES_DIR + name[len(sources) :]
+        frames.append((name, lineno, code.co_name, line))
     return frames[:MAX_FRAMES]
 
 

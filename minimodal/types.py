@@ -7,6 +7,7 @@ what is above `Backend` does not notice on which machine a container runs.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -275,10 +276,17 @@ class ExitReason:
         if self.oom:
             return "it ran out of memory"
         if self.signal is not None:
-            return f"it was killed by signal {self.signal}"
+            return f"it was killed by {_signal_name(self.signal)}"
         if self.code is not None:
             return f"it exited with code {self.code}"
         return self.detail or "it went away"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return f"signal {number} ({signal.Signals(number).name})"
+    except ValueError:
+        return f"signal {number}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from minimodal import context, pickling
+from minimodal import context, pickling, tracebacks
 from minimodal.errors import NotFoundError, PythonMismatch
 from minimodal.types import Payload
 from minimodal.wire import Frame
-
-
-SOURCES_DIR = "/root"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +77,7 @@ def load(start: Start, socket_path: str) -> Target:
         fields["image"],
     )
     # The process backend cannot mount: it says where the snapshot lies.
-    sources = os.environ.get("MINIMODAL_SOURCES_DIR", SOURCES_DIR)
+    sources = os.environ.get("MINIMODAL_SOURCES_DIR", tracebacks.SOURCES_DIR)
     if os.path.isdir(sources):
         sys.path.insert(0, sources)
     workdir = fields.get("workdir") or sources

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from minimodal.clock import Clock, SystemClock
-from minimodal.errors import Error, NotFoundError, ProtocolError, name_of
+from minimodal.errors import (
+    Error,
+    NotFoundError,
+    ProtocolError,
+    ResourceExhaustedError,
+    name_of,
+)
 from minimodal.layers import ImageSpec
 from minimodal.protocols import Backend, Reply
 from minimodal.types import (
@@ -36,6 +42,7 @@ from .call_ops import CallOps
 from .calls import LiveCall, Waiter, failed
 from .events import EventLog
 from .logs import LogLines
+from .nodes import Node, never_fits
 from .ops import Caller, Ops, Request
 from .planner import Planner
 from .pool import Pool
@@ -56,7 +63,9 @@ KEPT_OUTCOMES = 100_000  # finished calls whose result can still be read by id
 class Engine:
     """Made by `open_engine`. All methods run on its loop."""
 
-    def __init__(self, backend: Backend, tasks: TaskGroup, clock: Clock) -> None:
+    def __init__(
+        self, backend: Backend, tasks: TaskGroup, clock: Clock, nodes: tuple[Node, ...]
+    ) -> None:
         self.id = new_id("en")
         self.backend = backend
         self.tasks = tasks
@@ -70,7 +79,7 @@ class Engine:
         self.calls: dict[str, LiveCall] = {}
         self._kept: dict[str, None] = {}  # finished calls in the order of their end
         self.blobs: dict[str, bytes] = {}
-        self.planner = Planner(self)
+        self.planner = Planner(self, nodes)
         self.ops = Ops()
         CallOps(self)
         self._images: dict[str, ImageRef] = {}
@@ -106,6 +115,9 @@ class Engine:
             return pool
         if pool is not None:
             pool.close(self._cancel_live)
+        reason = never_fits(spec.resources, self.planner.nodes)
+        if reason is not None:
+            raise ResourceExhaustedError(f"{spec.name} can never run here: {reason}")
         pool = self.pools[spec.key] = Pool(self, spec, app_name)
         pool.image = self._images.get(spec.image.digest) if spec.image else None
         self.planner.wake()
@@ -299,10 +311,15 @@ class App:
 
 
 @asynccontextmanager
-async def open_engine(backend: Backend, clock: Clock | None = None) -> AsyncIterator[Engine]:
-    """An engine over an open backend, for the length of the block. Leaving it ends all containers."""
+async def open_engine(
+    backend: Backend, nodes: tuple[Node, ...], clock: Clock | None = None
+) -> AsyncIterator[Engine]:
+    """An engine over an open backend, for the length of the block. Leaving it ends all containers.
+
+    `nodes`: the cpu and memory that its containers may use together.
+    """
     async with anyio.create_task_group() as services, anyio.create_task_group() as tasks:
-        engine = Engine(backend, tasks, clock or SystemClock())
+        engine = Engine(backend, tasks, clock or SystemClock(), nodes)
         services.start_soon(engine.planner.run)
         try:
             yield engine

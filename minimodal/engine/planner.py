@@ -1,7 +1,7 @@
-"""The task that starts and stops containers: it asks the autoscaler what to do and does it.
+"""The task that starts and stops containers: it shows the pools to `placement.plan` and does what
+that decides.
 
-It sleeps until something changed (a call waits, a container ended) or the next deadline (a container
-has been idle for its window).
+It sleeps until something changed (a call waits, a container ended) or the plan's own next deadline.
 """
 
 from __future__ import annotations
@@ -10,15 +10,24 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from .autoscaler import ContainerState, ContainerView, PoolView
+from .nodes import Node
+from .placement import plan
+
 if TYPE_CHECKING:
     from .engine import Engine
     from .pool import Pool
+    from .session import Session
+
+PACE = 0.005  # seconds between two plans: a burst of calls is planned for once
+BACKSTOP = 60.0  # seconds without any wake-up
 
 
 class Planner:
     """One per engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, nodes: tuple[Node, ...]) -> None:
+        self.nodes = nodes
         self._engine = engine
         self._wake = anyio.Event()
 
@@ -27,39 +36,58 @@ class Planner:
 
     async def run(self) -> None:
         while True:
-            wait = self._step()
-            with anyio.move_on_after(wait):
-                await self._wake.wait()
             self._wake = anyio.Event()
+            due = self._step()
+            await anyio.sleep(PACE)
+            with anyio.move_on_after(due):
+                await self._wake.wait()
 
     def _step(self) -> float:
-        """Do what is due; seconds until the next thing is."""
+        """Do what is due; seconds until time alone may change the plan."""
         now = self._engine.loop.time()
-        due = 3600.0
-        for pool in list(self._engine.pools.values()):
-            due = min(due, self._scale(pool, now))
-        return due
+        pools = self._engine.pools
+        decided = plan([view(pool, now) for pool in pools.values()], self.nodes, now)
+        sessions = {s.id: s for pool in pools.values() for s in pool.sessions}
+        for container in decided.stop:
+            sessions[container].request_stop()
+        for container in decided.retire:
+            sessions[container].retire()
+        for start in decided.start:
+            pools[start.pool].start_session(start.node)
+        due = BACKSTOP if decided.wake_at is None else decided.wake_at - now
+        for pool in pools.values():
+            if pool.queue and pool.retry_start_at > now:
+                due = min(due, pool.retry_start_at - now)
+        return max(due, 0.0)
 
-    def _scale(self, pool: Pool, now: float) -> float:
-        spec = pool.spec
-        live = [s for s in pool.sessions if not s.stopping]
-        waiting = len(pool.queue) + pool.running
-        wanted = max(-(-waiting // spec.max_inputs), spec.scaling.min_containers)
-        wanted = min(wanted, spec.scaling.max_containers or 16)
-        if pool.closed:
-            wanted = 0
-        if pool.queue and now < pool.retry_start_at:
-            return pool.retry_start_at - now
-        if pool.queue or len(live) < spec.scaling.min_containers:
-            for _ in range(wanted - len(live)):
-                pool.start_session()
-        due = 3600.0
-        idle = [s for s in live if s.ready and not s.busy]
-        for session in idle:
-            rest = session.idle_since + spec.scaling.scaledown_window - now
-            if rest <= 0 and len(live) > spec.scaling.min_containers:
-                live.remove(session)
-                session.request_stop()
-            else:
-                due = min(due, max(rest, 0.05))
-        return due
+
+def view(pool: Pool, now: float) -> PoolView:
+    """What the autoscaler sees of a pool."""
+    first = next(iter(pool.queue), None) if pool.queue else None
+    return PoolView(
+        key=pool.spec.key,
+        containers=tuple(_container(session) for session in pool.sessions),
+        queued=pool.queue.runnable(),
+        waiting_since=first.queued_at if first is not None else None,
+        service_time=pool.service_time,
+        cold_start=pool.cold_start,
+        resources=pool.spec.resources,
+        scaling=pool.spec.scaling,
+        max_inputs=pool.spec.max_inputs,
+        target_inputs=pool.spec.target_inputs,
+        may_start=0 if pool.retry_start_at > now else None,
+        weight=pool.queue.weight(),
+    )
+
+
+def _container(session: Session) -> ContainerView:
+    if session.stopping:
+        state = ContainerState.RETIRING
+    elif session.ready:
+        state = ContainerState.READY
+    else:
+        state = ContainerState.STARTING
+    inputs = sum(len(slot.inflight) for slot in session.slots)
+    return ContainerView(
+        session.id, state, session.started_at, inputs, session.idle_since, session.node
+    )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from minimodal.tracebacks import SOURCES_DIR
 from minimodal.types import (
     EMPTY,
     ByName,
@@ -23,6 +24,7 @@ from minimodal.types import (
     Payload,
 )
 
+from .autoscaler import smooth
 from .calls import LiveCall, failed
 from .scheduler import FairQueue
 from .session import Session
@@ -35,10 +37,8 @@ if TYPE_CHECKING:
 
 MAX_LOSSES = 3  # a call is retried so often after its container went away
 MAX_START_FAILURES = 3  # in a row, before what waits is failed
-SMOOTHING = 0.2  # weight of the newest measurement in the moving averages
 PREFETCH_BELOW = 0.002  # seconds of service time under which calls are sent ahead
 MAX_PREFETCH = 32
-SOURCES_DIR = "/root"
 
 
 class Pool:
@@ -116,7 +116,7 @@ class Pool:
             self.running += 1
             slot.give(live)
             if self.spec.single_use:
-                slot.session.request_stop()
+                slot.session.retire()
         if queue:
             self.engine.planner.wake()
 
@@ -164,9 +164,10 @@ class Pool:
     ) -> None:
         """A slot answered. `why`: it was interrupted on purpose, so the answer does not count."""
         self._left(live)
-        slot.session.idle_since = now = self.engine.loop.time()
+        now = self.engine.loop.time()
+        slot.session.became_idle(now)
         if why is None and failure is None:
-            self._measure(now - live.started_at)
+            self.service_time = smooth(self.service_time, now - live.started_at)
             self.engine.finish(live, Outcome(CallState.OK, payload, None, live.attempts + 1))
         elif why is CallState.TIMEOUT:
             self._attempt_failed(live, CallState.TIMEOUT, self._timed_out())
@@ -221,10 +222,6 @@ class Pool:
         live.retry = None
         self.submit(live)
 
-    def _measure(self, seconds: float) -> None:
-        old = self.service_time
-        self.service_time = seconds if old is None else old + SMOOTHING * (seconds - old)
-
     def withdraw(self, live: LiveCall) -> None:
         """Take a call out of the queue, its retry or its slot: its outcome is decided."""
         if live.retry is not None:
@@ -237,19 +234,18 @@ class Pool:
 
     # --- sessions ------------------------------------------------------------------------------------
 
-    def start_session(self) -> None:
+    def start_session(self, node: str) -> None:
         """Start one more container, building the image first where that is not done."""
         if self.image is None:
             self.engine.build_for(self)
             return
-        session = Session(self, self.image)
+        session = Session(self, self.image, node)
         self.sessions.append(session)
         self.engine.tasks.start_soon(session.run)
 
     def session_ready(self, session: Session, seconds: float) -> None:
         self.start_failures = 0
-        old = self.cold_start
-        self.cold_start = seconds if old is None else old + SMOOTHING * (seconds - old)
+        self.cold_start = smooth(self.cold_start, seconds)
 
     def session_ended(self, session: Session, reason: ExitReason) -> None:
         if session in self.sessions:

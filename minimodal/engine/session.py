@@ -32,10 +32,11 @@ MAX_LOG_LINE = 32 * 1024
 class Session:
     """Owned by its pool; `run` is its one task."""
 
-    def __init__(self, pool: Pool, image: ImageRef) -> None:
+    def __init__(self, pool: Pool, image: ImageRef, node: str) -> None:
         self.pool = pool
         self.id = new_id("ct")
         self.image = image
+        self.node = node
         self.slots: list[Slot] = []
         self.ready = False
         self._was_ready = False
@@ -246,6 +247,17 @@ class Session:
         """End the container now; its calls are retried elsewhere."""
         self._condemned = self._condemned or reason or "its agent went away"
         self._stop.set()
+
+    def retire(self) -> None:
+        """Take no new calls, and stop when the last one is done."""
+        self.stopping = True
+        if not self.busy:
+            self._stop.set()
+
+    def became_idle(self, now: float) -> None:
+        self.idle_since = now
+        if self.stopping and not self.busy:
+            self._stop.set()
 
     def request_stop(self) -> None:
         """Let it end in good order; it gets no more calls."""
