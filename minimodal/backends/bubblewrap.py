@@ -113,7 +113,7 @@ class BubblewrapBackend:
     async def build(self, image: ImageSpec, report: Report) -> ImageRef:
         from minimodal.images.host_image import host_image
 
-        return await to_thread.run_sync(host_image, image)
+        return await to_thread.run_sync(host_image, self._site.home, image)
 
     def launch(
         self, spec: ContainerSpec, connect: ProtocolFactory

@@ -20,7 +20,7 @@ from minimodal.layers import ImageSpec
 from minimodal.protocols import Process, ProtocolFactory, Report
 from minimodal.types import Capabilities, ContainerSpec, ExitReason, ImageRef
 
-from .bundle import linked_bundle
+from .bundle import bundle
 
 
 class ProcessContainer:
@@ -47,7 +47,7 @@ class ProcessBackend:
 
     def __init__(self, home: Home) -> None:
         self._home = home
-        self._bundle = linked_bundle(home)
+        self._bundle = bundle(home)
 
     def describe(self) -> Capabilities:
         return Capabilities("process", "none", "none", "none", "none", "none", "none")

@@ -41,8 +41,8 @@ def arguments(files: RootFiles) -> list[str]:
     names = dict.fromkeys(SYSTEM)  # ordered
     for layer in files.layers:
         names.update(dict.fromkeys(sorted(tops[layer.digest] - set(RESERVED))))
-    targets = [*(target for _, target in files.binds), *(mount.target for mount in files.mounts)]
-    mounted = {target.split("/")[1] for target in targets}
+    places = _places(files)
+    mounted = {place.target.split("/")[1] for place in places}
     for name in names:
         uppers = [str(layer.files / name) for layer in files.layers if name in tops[layer.digest]]
         args += _top(name, uppers, mounted=name in mounted)
@@ -50,13 +50,38 @@ def arguments(files: RootFiles) -> list[str]:
         args += ["--perms", "1777", "--tmpfs", "/var/tmp"]
     args += ["--proc", "/proc", "--dev", "/dev", "--ro-bind", "/proc/sys", "/proc/sys"]
     args += _resolver()
-    for prefix in files.prefixes:
-        args += ["--ro-bind", prefix, prefix]
-    for mount in files.mounts:
-        args += ["--ro-bind" if mount.read_only else "--bind", str(mount.source), mount.target]
-    for source, target in files.binds:
-        args += ["--ro-bind", str(source), target]
+    for index, place in enumerate(places):
+        inside = f"{place.target}/"
+        args += _place(place, any(later.target.startswith(inside) for later in places[index:]))
     return args
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Something of the host that is seen at `target`."""
+
+    source: str
+    target: str
+    read_only: bool = True
+    copied: bool = False  # what is written to it goes to the container's own memory
+
+
+def _places(files: RootFiles) -> list[_Place]:
+    """All that is mounted, outer ones first, so that nothing is covered by what it lies in."""
+    places = [_Place(prefix, prefix) for prefix in files.prefixes]
+    places += [_Place(str(source), target) for source, target in files.binds]
+    places += [
+        _Place(str(m.source), m.target, m.read_only, copied=m.kind == "sources")
+        for m in files.mounts
+    ]
+    return sorted(places, key=lambda place: place.target.count("/"))
+
+
+def _place(place: _Place, holds_others: bool) -> list[str]:
+    """A read-only directory in which mount points are still to be made becomes an overlay."""
+    if place.copied or (holds_others and place.read_only):
+        return ["--overlay-src", place.source, "--tmp-overlay", place.target]
+    return ["--ro-bind" if place.read_only else "--bind", place.source, place.target]
 
 
 def _top(name: str, uppers: Sequence[str], *, mounted: bool) -> list[str]:

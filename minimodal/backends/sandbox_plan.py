@@ -66,12 +66,15 @@ def plan(site: Site, spec: ContainerSpec, socket_directory: Path) -> Plan:
     """Reads layers' and mounts' places from disk; raises LaunchError or BuildError if one is gone."""
     image = spec.image
     layers = LayerStore(site.home).stack(image.name) if image.name else ()
-    binds = [*bundle.packages(), (socket_directory, bundle.SOCKET_DIRECTORY)]
+    binds = [*bundle.packages(site.home), (socket_directory, bundle.SOCKET_DIRECTORY)]
+    for layer in layers:
+        if interpreter := layer.meta.get("interpreter"):
+            bundle.compile_for(site.home, str(interpreter))
     if not any((layer.files / "etc" / "passwd").exists() for layer in layers):
         binds += [(site.passwd, "/etc/passwd"), (site.group, "/etc/group")]
     network = {n: site.host_env[n] for n in NETWORK_VARIABLES if site.host_env.get(n)}
     binds += [(Path(path), path) for path in _certificates(network.values())]
-    mounts = resolve_mounts(site.home, (*image.mounts, *spec.mounts))
+    mounts = resolve_mounts(site.home, dict.fromkeys((*image.mounts, *spec.mounts)))
     files = RootFiles(
         layers=layers,
         binds=binds,
@@ -86,6 +89,9 @@ def plan(site: Site, spec: ContainerSpec, socket_directory: Path) -> Plan:
         **dict(image.env),
         **spec.env,
     }
+    sources = next((m.target for m in spec.mounts if m.kind == "sources"), None)
+    if sources:
+        env["MINIMODAL_SOURCES_DIR"] = sources
     _check(env)
     workdir = spec.workdir or image.workdir or HOME_INSIDE
     options = [

@@ -7,11 +7,17 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from minimodal.errors import BuildError
 
 
-def find_python(minor: str | None) -> str:
+class HostPython(NamedTuple):
+    path: str  # without links
+    minor: str  # "3.11"
+
+
+def find_python(minor: str | None) -> HostPython:
     """An interpreter "3.11" of this host; the engine's own version where that is None.
 
     Found on PATH, in pyenv, and among those that uv manages. Raises BuildError naming what is there.
@@ -19,10 +25,11 @@ def find_python(minor: str | None) -> str:
     own = f"{sys.version_info.major}.{sys.version_info.minor}"
     wanted = ".".join((minor or own).split(".")[:2])
     if wanted == own:
-        return os.path.realpath(sys.executable)  # not a virtual environment's link: its base
+        # Not a virtual environment's link, but its base.
+        return HostPython(os.path.realpath(sys.executable), own)
     for path in _candidates(wanted):
         if os.access(path, os.X_OK) and os.path.isfile(path):
-            return os.path.realpath(path)
+            return HostPython(os.path.realpath(path), wanted)
     raise BuildError(
         f"no Python {wanted} was found on this machine (PATH, pyenv and uv were searched). Install "
         f"it, for instance with `uv python install {wanted}`, or use --backend docker."
