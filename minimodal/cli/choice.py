@@ -6,6 +6,7 @@ function at module level, an entrypoint of an app, a function of an app.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -36,6 +37,18 @@ class Target:
         raw = self.thing.raw
         assert raw is not None
         return raw
+
+    def caller(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], Any]:
+        """What runs it with these arguments: here, or in a container."""
+        if isinstance(self.thing, LocalEntrypoint):
+            return functools.partial(self.thing, *args, **kwargs)
+        if self.thing.is_generator:
+            raise UsageError(
+                f"{self.name} is a generator, and what it yields would be lost.",
+                hint=f"call {self.name}.remote_gen() from an @app.local_entrypoint()",
+                code=1,
+            )
+        return functools.partial(self.thing.remote, *args, **kwargs)
 
 
 def choose(script: Script, module: ModuleType) -> Target:
