@@ -39,7 +39,7 @@ def test_the_program_answers_without_loading_its_commands(option: str) -> None:
     )
     assert third_party(modules) == set()
     ours = {module for module in modules if module.startswith("minimodal.")}
-    assert ours <= {"minimodal.cli", "minimodal.cli.main", "minimodal.cli.program"}
+    assert ours <= {"minimodal.cli", "minimodal.cli.main", "minimodal.cli.failure"}
     assert modules & {"asyncio", "inspect", "typing", "logging", "tempfile", "subprocess"} <= {
         "typing"
     }

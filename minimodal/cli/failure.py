@@ -11,8 +11,9 @@ import sys
 import traceback
 from collections.abc import Iterable, Sequence
 
-from ..errors import Error, ImageBuildError, InvalidError, RuntimeUnavailable
-from ..tracebacks import PACKAGE
+from minimodal.errors import Error, ImageBuildError, InvalidError, RuntimeUnavailable
+from minimodal.tracebacks import PACKAGE
+
 from .terminal import paint
 
 STDLIB = os.path.dirname(os.__file__) + os.sep

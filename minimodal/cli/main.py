@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from .. import __version__
+from minimodal import __version__
 
 COMMANDS = {
     "run": "run a script's entrypoint, or one of its functions",

@@ -58,8 +58,8 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
 
 def load_settings(arguments: dict[str, Any]) -> Any:
     """`load_config`, where a wrong setting is a wrong command line: exit code 2."""
-    from ..config import load_config
-    from ..errors import InvalidError
+    from minimodal.config import load_config
+    from minimodal.errors import InvalidError
 
     try:
         return load_config(arguments)

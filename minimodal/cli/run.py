@@ -1,0 +1,160 @@
+"""`minimodal run`: load a script, host the platform in this process, run what is named, stop."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .failure import UsageError
+from .parser import Parser, add_backend, load_settings
+from .reference import Script, find, is_program, load, parse, run_program
+
+if TYPE_CHECKING:
+    import argparse
+
+    from .choice import Target
+    from .screen import Screen
+
+WITH_VALUE = {"-n", "--name", "-w", "--write-result", "-e", "--env", "--backend", "--progress"}
+
+
+def main(arguments: list[str]) -> int:
+    own, reference, rest = split(arguments)
+    options = _parser().parse(own)
+    if reference is None:
+        raise UsageError("minimodal run needs a script.", hint="minimodal run examples/hello.py")
+    config = load_settings({"backend": options.backend})
+    if config.home is not None:
+        os.environ["MINIMODAL_HOME"] = str(config.home)  # for all that opens the home later
+    script = find(parse(reference, is_module=options.module))
+    sys.argv = [str(script.path), *rest]
+    if not script.reference.target and is_program(script):
+        return _run(options, config, None, lambda: run_program(script))
+    target, call = _prepare(script, rest)
+    return _run(options, config, target, call)
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], str | None, list[str]]:
+    """Our options, the reference, and what belongs to the script: everything behind it."""
+    index = 0
+    while index < len(arguments) and arguments[index].startswith("-"):
+        if arguments[index] == "--":
+            own, index = list(arguments[:index]), index + 1
+            break
+        index += 2 if arguments[index] in WITH_VALUE else 1
+    else:
+        own = list(arguments[:index])
+    reference = arguments[index] if index < len(arguments) else None
+    return own, reference, list(arguments[index + 1 :])
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "minimodal run",
+        "Run a script's entrypoint, or one of its functions in a container.\n\n"
+        "  minimodal run [options] script.py[::function] [arguments of the function]\n"
+        "  minimodal run [options] -m package.module[::function] [arguments]\n\n"
+        "`minimodal run script.py --help` lists the arguments. A script without an entrypoint that\n"
+        'has an `if __name__ == "__main__":` block is run as a program.',
+        "minimodal run examples/hello.py --n 5",
+    )
+    parser.add_argument(
+        "-m", dest="module", action="store_true", help="REF is a module, not a file"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="only what your code prints")
+    parser.add_argument("-n", "--name", help="name of this run of the app")
+    parser.add_argument(
+        "-w", "--write-result", metavar="FILE", help="write what it returns (text or bytes) to FILE"
+    )
+    parser.add_argument(
+        "-d",
+        "--detach",
+        action="store_true",
+        help="at its end, wait until all its calls have ended",
+    )
+    parser.add_argument(
+        "-e", "--env", help="accepted for scripts that call Modal's; there is one environment"
+    )
+    parser.add_argument(
+        "--progress",
+        choices=["auto", "plain", "none"],
+        default="auto",
+        help="a live tree on a terminal, plain lines, or nothing (as -q)",
+    )
+    add_backend(parser)
+    return parser
+
+
+def _prepare(script: Script, rest: list[str]) -> tuple[Target, Callable[[], Any]]:
+    """Import the script, find the target and read its arguments; nothing is started yet."""
+    from .arguments import parse as parse_arguments
+    from .choice import choose
+
+    module = load(script)
+    target = choose(script, module)
+    prog = f"minimodal run {script.spell(target.name) if script.reference.target else script.reference}"
+    args, kwargs = parse_arguments(target.raw, prog, rest)
+    return target, target.caller(args, kwargs)
+
+
+def _run(
+    options: argparse.Namespace,
+    config: Any,
+    target: Target | None,
+    call: Callable[[], Any],
+) -> int:
+    from minimodal.host import Host
+
+    from .screen import Screen
+
+    quiet = options.quiet or options.progress == "none"
+    with Screen(quiet=quiet, plain=options.progress == "plain") as screen:
+        host = Host(config)
+        host.subscribe(screen.event)
+        with host:
+            if target is None:
+                call()
+            else:
+                result = _run_target(options, target, call, screen)
+        screen.say(f"Completed in {screen.elapsed()}", "done")
+    if options.write_result and target is not None:
+        _write(options.write_result, target.name, result)
+    return 0
+
+
+def _run_target(
+    options: argparse.Namespace, target: Target, call: Callable[[], Any], screen: Screen
+) -> Any:
+    with target.app.run(name=options.name, detach=options.detach) as app:
+        functions = ", ".join([*app.registered_functions, *app.registered_classes])
+        screen.say(f"Created {app.name or 'app'}{': ' if functions else ''}{functions}", "done")
+        result = call()
+        if inspect.iscoroutine(result):
+            result = _await(result)
+    return result
+
+
+def _await(coroutine: Any) -> Any:
+    import anyio
+
+    async def run() -> Any:
+        return await coroutine
+
+    return anyio.run(run)
+
+
+def _write(path: str, name: str, result: Any) -> None:
+    if not isinstance(result, str | bytes):
+        raise UsageError(
+            f"{name} returned {type(result).__name__}, and -w writes text or bytes only.", code=1
+        )
+    try:
+        with open(path, "wb") as file:
+            file.write(result.encode() if isinstance(result, str) else result)
+    except OSError as error:
+        raise UsageError(
+            f"the result cannot be written to {path}: {error.strerror}.", code=1
+        ) from None

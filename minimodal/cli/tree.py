@@ -1,0 +1,46 @@
+"""The live tree of what is being built and started. The only file that imports rich."""
+
+from __future__ import annotations
+
+from typing import Any, TextIO
+
+from .progress import SHOWN_ID, Progress, shown_seconds
+
+
+def open_live(stream: TextIO) -> Any:
+    """A live region at the end of the terminal; `stop()` wipes it."""
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(file=stream, force_terminal=True)
+    live = Live(
+        console=console,
+        auto_refresh=False,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    live.start()
+    return live
+
+
+def tree_of(progress: Progress, now: float) -> Any:
+    """What is under way, as a rich renderable. Texts are the users': never read as markup."""
+    from rich.spinner import Spinner
+    from rich.text import Text
+    from rich.tree import Tree
+
+    tree = Tree(Spinner("dots", Text("Working")), guide_style="dim")
+    for digest, build in progress.building.items():
+        label = Text.assemble(
+            "image ", (digest[:SHOWN_ID], "cyan"), f"  {shown_seconds(now - build.since)}"
+        )
+        branch = tree.add(label)
+        if build.last:
+            branch.add(Text(build.last, style="dim", no_wrap=True, overflow="ellipsis"))
+    for name, containers in progress.starting.items():
+        count = len(containers)
+        since = shown_seconds(now - min(containers.values()))
+        noun = "container" if count == 1 else f"{count} containers"
+        tree.add(Text.assemble((name, "cyan"), f"  {noun} starting  {since}"))
+    return tree
