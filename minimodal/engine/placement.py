@@ -16,9 +16,10 @@ Room that is being freed is promised to the pool it was freed for. Starts use on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
+from itertools import chain
 from math import ceil
 
 from . import autoscaler
@@ -81,6 +82,7 @@ class _Pool:
         self.startable = 1 << 30 if view.may_start is None else view.may_start - starting
         if view.scaling.max_containers is not None:  # retiring ones count: at most so many at once
             self.startable = min(self.startable, view.scaling.max_containers - len(view.containers))
+        self.least = view.scaling.min_containers
         self.waited = now - view.waiting_since if view.waiting_since is not None else 0.0
         self.cold_start = autoscaler.cold_start(view)
         self.grace = min(self.cold_start, LONGEST_GRACE)
@@ -108,6 +110,14 @@ class _Planner:
         self.retire: dict[str, None] = {}
         self.waiting: dict[str, str] = {}
         self.wake_at: float | None = None
+        self.top_share = float("inf")  # no pool has more; spares the search when all are even
+        live = [(pool, each) for pool in self.pools for each in pool.live]
+        self.starting = [pair for pair in live if pair[1].state is ContainerState.STARTING]
+        self.starting.sort(key=lambda pair: -pair[1].started)
+        self.ready = [pair for pair in live if pair[1].state is ContainerState.READY]
+        self.ready.sort(key=lambda pair: (pair[1].inputs, pair[1].started))
+        self.idle = [pair for pair in self.ready if not pair[1].inputs]
+        self.idle.sort(key=lambda pair: pair[1].idle_since)
         for pool in self.pools:
             for each in pool.view.containers:
                 room = self.rooms.get(each.node)
@@ -173,8 +183,7 @@ class _Planner:
             return False
         room = min(rooms, key=lambda room: (room.memory, room.cpu))
         room.use(need)
-        pool.count += 1
-        pool.startable -= 1
+        self._count(pool)
         self.start.append(Start(pool.view.key, room.node.name))
         return True
 
@@ -184,11 +193,15 @@ class _Planner:
         for room in self.rooms.values():
             if room.fits_later(need):
                 room.promise(need)
-                pool.count += 1
-                pool.startable -= 1
+                self._count(pool)
                 self.waiting[pool.view.key] = "room is being made for it"
                 return True
         return False
+
+    def _count(self, pool: _Pool) -> None:
+        pool.count += 1
+        pool.startable -= 1
+        self.top_share = max(self.top_share, pool.share())
 
     def _make_room(self, pool: _Pool) -> bool:
         """End others' containers on the node where the fewest must go, and promise that room."""
@@ -227,32 +240,32 @@ class _Planner:
 
     def _candidates(self, pool: _Pool, node: str) -> Iterator[tuple[_Pool, ContainerView, int]]:
         """(owner, container, how many the owner keeps at least), the least harmful first."""
-        others = [
-            (owner, each)
-            for owner in self.pools
-            if owner is not pool
-            for each in owner.live
-            if each.node == node and each.id not in self.stop and each.id not in self.retire
+        unused = [pair for pair in self.idle if self._gives_way(*pair, pool)] + self.starting
+        tiers: list[Iterable[tuple[_Pool, ContainerView, int]]] = [
+            ((owner, each, max(owner.wanted, owner.least)) for owner, each in unused)
         ]
-        starting = [pair for pair in others if pair[1].state is ContainerState.STARTING]
-        starting.sort(key=lambda pair: -pair[1].started)
-        ready = [pair for pair in others if pair[1].state is ContainerState.READY]
-        idle = [pair for pair in ready if not pair[1].inputs]
-        idle.sort(key=lambda pair: pair[1].idle_since)
-        unused = [pair for pair in idle if self._gives_way(*pair, pool)] + starting
-        for owner, each in unused:
-            yield owner, each, max(owner.wanted, owner.view.scaling.min_containers)
-        if not pool.count:
-            for owner, each in unused:
-                yield owner, each, owner.wanted
-        ready.sort(key=lambda pair: (pair[1].inputs, pair[1].started))
-        by_share = sorted(starting + ready, key=lambda pair: -pair[0].share())
-        for owner, each in by_share:  # it keeps as large a share as the pool will have
-            yield owner, each, ceil(pool.share(more=1) / owner.unit - 1e-6)
-        if not pool.count:
-            for owner, each in ready:
-                if self._reached(each.started + owner.turn):
-                    yield owner, each, 0
+        if not pool.live and not pool.count:  # not one that gives up its last in this very plan
+            tiers.append((owner, each, owner.wanted) for owner, each in unused)
+        tiers.append(self._above_its_share(pool.share(more=1)))
+        if not pool.live and not pool.count:
+            turns = (pair for pair in self.ready if self._reached(pair[1].started + pair[0].turn))
+            tiers.append((owner, each, 0) for owner, each in turns)
+        for owner, each, least in chain.from_iterable(tiers):
+            ending = each.id in self.stop or each.id in self.retire
+            if owner is not pool and each.node == node and not ending:
+                yield owner, each, least
+
+    def _above_its_share(self, share: float) -> Iterator[tuple[_Pool, ContainerView, int]]:
+        """Containers of pools that keep at least this share without them, the largest share first."""
+        if self.top_share <= share:
+            return
+        owners = [owner for owner in self.pools if owner.share() > share]
+        self.top_share = max((owner.share() for owner in owners), default=share)
+        for owner in sorted(owners, key=lambda owner: -owner.share()):
+            least = ceil(share / owner.unit - 1e-6)
+            if owner.count > least:
+                order = sorted(owner.live, key=lambda each: (each.inputs, each.started))
+                yield from ((owner, each, least) for each in order)
 
     def _gives_way(self, owner: _Pool, each: ContainerView, pool: _Pool) -> bool:
         waits_since = self.now - pool.waited
