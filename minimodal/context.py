@@ -99,6 +99,9 @@ def ask(
 ) -> Pending[Reply]:
     """The awaitable form of `Client.ask` on the current client. `wait` bounds the wait, in seconds."""
     client = get_client()
+    here = current_input.get()
+    if here is not None:
+        fields.setdefault("parent", here.call_id)  # who waits lends its slot
 
     def start(answer: Callable[[Any], None]) -> Abandon:
         return client.ask(op, fields, payload, answer)

@@ -92,9 +92,10 @@ class Host:
             client_threads.discard(threading.get_ident())
 
     async def _main(self) -> None:
+        import importlib
+
         import anyio
 
-        from .backends.process import open_backend
         from .engine.client import LoopClient
         from .engine.engine import open_engine
         from .home import open_home
@@ -103,6 +104,8 @@ class Host:
         stop = anyio.Event()
         self.loop = asyncio.get_running_loop()
         self._stop = lambda: _call_in(self.loop, stop.set)
+        name = "process" if self.config.backend == "auto" else self.config.backend
+        open_backend = importlib.import_module(f"minimodal.backends.{name}").open_backend
         async with (
             open_backend(home, self.config) as backend,
             open_engine(backend, this_machine(self.config)) as engine,

@@ -39,12 +39,17 @@ class Kind(IntEnum):
     STOP = 10  # E → S X: run @exit and leave
     LOG = 11  # S X → E: meta "stream\0call id", body text bytes
     FAILED = 12  # S X → E: JSON startup failed: type, message, traceback; body: pickled exception
+    RECALL = 13  # E → S: give back calls of slot (meta) that have not begun and are below `seq`
+    RECALLED = (
+        14  # S → E: seq: the last call that slot (meta) has begun; later ones were given back
+    )
     CALL = 20  # E → X: meta fields joined by NUL; body args. seq names it in all answers
     RESULT = 21  # X → E: body value
     ERROR = 22  # X → E: JSON type, message, traceback; body: pickled exception
     YIELD = 23  # X → E: body one item
     CANCEL = 24  # E → X
     CREDIT = 25  # E → X: meta: number of items that may be yielded more
+    RETURNED = 26  # X → E: this call was recalled before it began
     REQUEST = 30  # C → E: JSON [op, fields]; body payload
     REPLY = 31  # E → C: JSON fields; body payload
     REFUSED = 32  # E → C: JSON error class name, message

@@ -12,7 +12,6 @@ import inspect
 import signal
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from mmap import mmap
 from typing import Any
 
 from minimodal import context, pickling
@@ -22,7 +21,7 @@ from minimodal.wire import Frame, Kind
 from . import logs
 from .executor import Credits, Input, result_of
 from .link import Link
-from .supervisor import SLOT_WORD
+from .slot_words import INTERRUPT, SlotWords
 from .target import Start, Target, is_async
 from .zygote import failed
 
@@ -30,13 +29,10 @@ from .zygote import failed
 class ConcurrentExecutor:
     """Up to `max_inputs` inputs at once."""
 
-    def __init__(
-        self, link: Link, slot: int, start: Start, target: Target, interrupts: mmap
-    ) -> None:
+    def __init__(self, link: Link, words: SlotWords, start: Start, target: Target) -> None:
         self._link = link
         self._target = target
-        self._interrupts = interrupts
-        self._offset = slot * SLOT_WORD.size
+        self._words = words
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._credits: dict[int, tuple[Credits, asyncio.Event]] = {}
         self._threads = ThreadPoolExecutor(start.max_inputs, "minimodal-input")
@@ -98,8 +94,7 @@ class ConcurrentExecutor:
                 pass
 
     def _on_interrupt(self) -> None:
-        (wanted,) = SLOT_WORD.unpack_from(self._interrupts, self._offset)
-        self._cancel(wanted)
+        self._cancel(self._words.get(INTERRUPT))
 
     def _cancel(self, seq: int) -> None:
         task = self._tasks.get(seq)

@@ -22,7 +22,7 @@ from minimodal.wire import Frame, Kind
 
 from . import logs
 from .link import Link, connect
-from .supervisor import SLOT_WORD
+from .slot_words import INTERRUPT, SlotWords
 from .target import Start, Target
 from .zygote import failed
 
@@ -30,16 +30,17 @@ CREDIT_ITEMS = 256
 CREDIT_BYTES = 16 << 20
 
 
-def execute(path: str, slot: int, start: Start, target: Target, interrupts: mmap) -> int:
+def execute(path: str, slot: int, start: Start, target: Target, shared: mmap) -> int:
     """Run the slot until the engine says STOP or goes away. The exit code of the process."""
     link = connect(path)
     link.send(Kind.HELLO, meta=json.dumps({"role": "executor", "slot": slot, "pid": os.getpid()}))
     logs.capture(link)
+    words = SlotWords(shared, slot)
     if target.wants_loop or start.max_inputs > 1 or start.fields.get("batching"):
         from .concurrent import ConcurrentExecutor
 
-        return ConcurrentExecutor(link, slot, start, target, interrupts).run()
-    return SerialExecutor(link, slot, target, interrupts).run()
+        return ConcurrentExecutor(link, words, start, target).run()
+    return SerialExecutor(link, words, target).run()
 
 
 class Input:
@@ -93,11 +94,10 @@ class Credits:
 class SerialExecutor:
     """One input at a time, in the main thread."""
 
-    def __init__(self, link: Link, slot: int, target: Target, interrupts: mmap) -> None:
+    def __init__(self, link: Link, words: SlotWords, target: Target) -> None:
         self._link = link
         self._target = target
-        self._interrupts = interrupts
-        self._offset = slot * SLOT_WORD.size
+        self._words = words
         self._running = 0  # seq of the input whose user code runs now; 0: none
 
     def run(self) -> int:
@@ -115,7 +115,10 @@ class SerialExecutor:
             if frame is None:
                 return 0
             if frame.kind is Kind.CALL:
-                self._work(Input(frame))
+                if self._words.begin(frame.seq):
+                    self._work(Input(frame))
+                else:
+                    self._link.send(Kind.RETURNED, frame.seq)
             elif frame.kind is Kind.STOP:
                 return self._leave()
             # CREDIT and CANCEL of an input that has ended meanwhile are late: nothing to do.
@@ -133,8 +136,7 @@ class SerialExecutor:
 
     def _on_interrupt(self, *_: Any) -> None:
         """The signal may come late: it counts only for the input that it was sent for."""
-        (wanted,) = SLOT_WORD.unpack_from(self._interrupts, self._offset)
-        if self._running and wanted == self._running:
+        if self._running and self._words.get(INTERRUPT) == self._running:
             self._running = 0
             raise InputCancellation("this input was cancelled")
 

@@ -13,7 +13,6 @@ import os
 import selectors
 import signal
 import socket
-import struct
 import sys
 from typing import Any
 
@@ -22,9 +21,9 @@ from minimodal.types import Payload
 from minimodal.wire import Frame, Kind
 
 from .link import Link, connect
+from .slot_words import BARRIER, BEGUN, INTERRUPT, SHARED_BYTES, SlotWords
 
 LOG_CHUNK = 64 * 1024
-SLOT_WORD = struct.Struct("<Q")
 
 
 class Supervisor:
@@ -40,8 +39,7 @@ class Supervisor:
         self._stopping = False
         self._selector = selectors.DefaultSelector()
         self._outputs: dict[int, str] = {}
-        # One word for each slot: the call whose work the signal is meant for. Shared with executors.
-        self._interrupts = mmap.mmap(-1, mmap.PAGESIZE)
+        self._shared = mmap.mmap(-1, SHARED_BYTES)
 
     def run(self) -> int:
         signal.signal(signal.SIGTERM, lambda *_: self._leave(143))
@@ -89,8 +87,10 @@ class Supervisor:
                     self._zygote.send(Kind.FORK, frame.seq)
             case Kind.INTERRUPT:
                 slot = int(frame.meta)
-                SLOT_WORD.pack_into(self._interrupts, slot * SLOT_WORD.size, frame.seq)
+                SlotWords(self._shared, slot).set(INTERRUPT, frame.seq)
                 self._signal(slot, signal.SIGUSR1)
+            case Kind.RECALL:
+                self._recall(int(frame.meta), frame.seq)
             case Kind.KILL:
                 self._signal(frame.seq, signal.SIGKILL)
             case Kind.STOP:
@@ -98,6 +98,16 @@ class Supervisor:
                 self._leave_if_done()
             case _:
                 pass  # a later engine's frame that we do not know is not for us
+
+    def _recall(self, slot: int, below: int) -> None:
+        """Raise the barrier above the call that runs; whoever writes last sees the other's word."""
+        words = SlotWords(self._shared, slot)
+        while True:
+            begun = words.get(BEGUN)
+            words.set(BARRIER, begun + 1, below)
+            if words.get(BEGUN) == begun:
+                break
+        self._engine.send(Kind.RECALLED, begun, f"{slot}\0{below}")
 
     def _signal(self, slot: int, number: int) -> None:
         pid = self._pids.get(slot)
@@ -146,7 +156,7 @@ class Supervisor:
             from .zygote import Zygote
 
             assert self._start is not None
-            code = Zygote(Link(sock), self._path, self._start, self._interrupts).run()
+            code = Zygote(Link(sock), self._path, self._start, self._shared).run()
         except BaseException:
             import traceback
 

@@ -28,11 +28,11 @@ from .target import Start, Target, load
 class Zygote:
     """Imports, then forks on request and reports how executors end."""
 
-    def __init__(self, supervisor: Link, path: str, start: Frame, interrupts: mmap) -> None:
+    def __init__(self, supervisor: Link, path: str, start: Frame, shared: mmap) -> None:
         self._supervisor = supervisor
         self._path = path
         self._start = Start.parse(start)
-        self._interrupts = interrupts
+        self._shared = shared
         self._slots: dict[int, int] = {}  # pid -> slot
         self._target: Target | None = None
 
@@ -85,7 +85,7 @@ class Zygote:
             from .executor import execute
 
             assert self._target is not None
-            code = execute(self._path, slot, self._start, self._target, self._interrupts)
+            code = execute(self._path, slot, self._start, self._target, self._shared)
         except SystemExit as left:
             code = left.code if isinstance(left.code, int) else 1
         except BaseException:

@@ -107,7 +107,8 @@ class CallOps:
         call = self._call(caller, fields, payload)
         live = self._engine.accept(call)
         try:
-            return outcome_reply(await self._outcome(live))
+            with self._engine.waiting(call.parent):
+                return outcome_reply(await self._outcome(live))
         except BaseException:
             self._engine.cancel(call.id)
             raise
@@ -130,7 +131,7 @@ class CallOps:
         outcome: Outcome | None = live.outcome
         timeout = fields.get("timeout")
         if outcome is None and timeout != 0:
-            with anyio.move_on_after(timeout):
+            with anyio.move_on_after(timeout), self._engine.waiting(fields.get("parent")):
                 outcome = await self._outcome(live)
         return Reply({}) if outcome is None else outcome_reply(outcome)
 
@@ -167,7 +168,8 @@ class CallOps:
                 return outcome_reply(live.outcome)
             event = anyio.Event()
             stream.on_change(event.set)
-            await event.wait()
+            with self._engine.waiting(fields.get("parent")):
+                await event.wait()
 
     def call_cancel(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         self._engine.find(fields["id"])

@@ -33,12 +33,13 @@ class LiveCall:
         "state",
         "stream",
         "waiters",
+        "waiting",
     )
 
-    def __init__(self, call: Call, pool: Pool, seq: int, queued_at: float) -> None:
+    def __init__(self, call: Call, pool: Pool, queued_at: float) -> None:
         self.call = call
         self.pool = pool
-        self.seq = seq  # names the call in frames
+        self.seq = 0  # names this dispatch of the call in frames
         self.state = CallState.QUEUED
         self.outcome: Outcome | None = None
         self.attempts = 0  # ended by the user's code or by the timeout
@@ -49,6 +50,7 @@ class LiveCall:
         self.started_at = queued_at
         self.durable = call.durable
         self.waiters: list[Waiter] = []
+        self.waiting = 0  # nested calls that its user code waits for
         self.stream = StreamBuffer() if call.stream else None
 
     def __repr__(self) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -84,7 +84,9 @@ class Engine:
         CallOps(self)
         self._images: dict[str, ImageRef] = {}
         self._building: set[str] = set()
-        self._seq = 0
+        self._bug: Exception | None = None
+        self._crashed = anyio.Event()
+        self.seq = 0  # of the last dispatch
 
     # --- apps and functions --------------------------------------------------------------------------
 
@@ -187,8 +189,7 @@ class Engine:
         Raises NotFoundError for an unknown function, ResourceExhaustedError over a queue's quota.
         """
         pool = self.pool_of(call.function)
-        self._seq += 1
-        live = self.calls[call.id] = LiveCall(call, pool, self._seq, self.loop.time())
+        live = self.calls[call.id] = LiveCall(call, pool, self.loop.time())
         if keep:
             self._kept[call.id] = None
         try:
@@ -239,6 +240,21 @@ class Engine:
         words = f"{live.pool.name} ({live.call.id}) was cancelled"
         self.finish(live, failed(CallState.CANCELLED, "CallCancelled", words, live.attempts))
         live.pool.withdraw(live)
+
+    @contextmanager
+    def waiting(self, call_id: str | None) -> Iterator[None]:
+        """While user code of call `call_id` waits for a nested one, it lends its slot."""
+        live = self.calls.get(call_id) if call_id else None
+        if live is None:
+            yield
+            return
+        live.waiting += 1
+        try:
+            if live.slot is not None:
+                live.slot.on_waiting()
+            yield
+        finally:
+            live.waiting -= 1
 
     def delay_before(self, policy: RetryPolicy, attempt: int) -> float:
         delay = policy.initial_delay * policy.backoff_coefficient ** (attempt - 1)
@@ -295,6 +311,19 @@ class Engine:
         peer.on_frame = on_frame
         peer.on_lost = on_lost
 
+    def crash(self, loop: asyncio.AbstractEventLoop, problem: dict[str, Any]) -> None:
+        """A callback raised: our bug. The engine stops rather than go on half alive."""
+        error = problem.get("exception")
+        log.error("%s", problem.get("message"), exc_info=error)
+        if isinstance(error, Exception) and self._bug is None:
+            self._bug = error
+            self._crashed.set()
+
+    async def surface_crash(self) -> None:
+        await self._crashed.wait()
+        assert self._bug is not None
+        raise self._bug
+
     def close(self) -> None:
         """Cancel what runs and let the containers stop; the task group waits for them."""
         for pool in self.pools.values():
@@ -320,6 +349,8 @@ async def open_engine(
     """
     async with anyio.create_task_group() as services, anyio.create_task_group() as tasks:
         engine = Engine(backend, tasks, clock or SystemClock(), nodes)
+        engine.loop.set_exception_handler(engine.crash)
+        services.start_soon(engine.surface_crash)
         services.start_soon(engine.planner.run)
         try:
             yield engine

@@ -54,11 +54,18 @@ class Planner:
             sessions[container].retire()
         for start in decided.start:
             pools[start.pool].start_session(start.node)
+        for key in decided.waiting:
+            self._lend_room(pools[key])
         due = BACKSTOP if decided.wake_at is None else decided.wake_at - now
         for pool in pools.values():
             if pool.queue and pool.retry_start_at > now:
                 due = min(due, pool.retry_start_at - now)
         return max(due, 0.0)
+
+    def _lend_room(self, pool: Pool) -> None:
+        """Busy containers may all wait for this pool's calls: then it gets one beyond the budget."""
+        if not pool.sessions and any(live.call.depth for live in pool.queue):
+            pool.start_session(self.nodes[0].name)
 
 
 def view(pool: Pool, now: float) -> PoolView:
@@ -87,7 +94,8 @@ def _container(session: Session) -> ContainerView:
         state = ContainerState.READY
     else:
         state = ContainerState.STARTING
-    inputs = sum(len(slot.inflight) for slot in session.slots)
+    # A call that waits for a nested one has lent its slot, so it asks for no container.
+    inputs = sum(not live.waiting for slot in session.slots for live in slot.inflight.values())
     return ContainerView(
         session.id, state, session.started_at, inputs, session.idle_since, session.node
     )

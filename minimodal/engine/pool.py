@@ -118,7 +118,13 @@ class Pool:
             if self.spec.single_use:
                 slot.session.retire()
         if queue:
+            for session in self.sessions:
+                if session.ready and not session.stopping:
+                    session.lend()
             self.engine.planner.wake()
+
+    def dispatch_later(self) -> None:
+        self.engine.loop.call_soon(self.dispatch)
 
     def _free_slot(self) -> Slot | None:
         """An idle slot, the most recently used first; else one to send ahead to."""
@@ -144,10 +150,12 @@ class Pool:
         if self.spec.max_inputs > 1:
             return None
         best: Slot | None = None
+        now = self.engine.clock.monotonic()
         for session in self.sessions:
             for slot in session.slots:
                 load = len(slot.inflight)
                 open_to_more = slot.ready and not session.stopping and load < depth
+                open_to_more = open_to_more and slot.open_to_prefetch(now)
                 if open_to_more and (best is None or load < len(best.inflight)):
                     best = slot
         return best
@@ -164,8 +172,10 @@ class Pool:
     ) -> None:
         """A slot answered. `why`: it was interrupted on purpose, so the answer does not count."""
         self._left(live)
-        now = self.engine.loop.time()
-        slot.session.became_idle(now)
+        now = self.engine.clock.monotonic()
+        slot.session.became_idle(self.engine.loop.time())
+        if len(slot.session.slots) > 1:
+            slot.session.take_back_lent()
         if why is None and failure is None:
             self.service_time = smooth(self.service_time, now - live.started_at)
             self.engine.finish(live, Outcome(CallState.OK, payload, None, live.attempts + 1))
@@ -196,6 +206,15 @@ class Pool:
         live.state = CallState.QUEUED
         self.queue.push_front(live, live.call.user, live.call.priority)
         self.engine.planner.wake()
+
+    def given_back(self, live: LiveCall, why: CallState | None) -> None:
+        """A call that was sent ahead comes back before it began."""
+        self._left(live)
+        if why is CallState.TIMEOUT or live.outcome is not None:
+            return
+        live.state = CallState.QUEUED
+        self.queue.push_front(live, live.call.user, live.call.priority)
+        self.dispatch_later()
 
     def _left(self, live: LiveCall) -> None:
         self.running -= 1

@@ -26,7 +26,7 @@ log = logging.getLogger("minimodal.engine")
 HEARTBEAT = 2.5  # seconds between pings
 HEARTBEATS_MISSED = 4
 STOP_GRACE = 5.0  # seconds that @exit has
-MAX_LOG_LINE = 32 * 1024
+MAX_SLOTS = 256  # executors of one container, with those that nested calls borrowed
 
 
 class Session:
@@ -178,6 +178,11 @@ class Session:
                 self.start_failed(failure_of(frame))
             case Kind.EXITED:
                 self._on_exited(frame)
+            case Kind.RECALLED:
+                index, below = map(int, frame.meta.split("\0"))
+                slot = self._slot(index)
+                if slot is not None:
+                    slot.recalled(frame.seq, below)
             case _:
                 raise ProtocolError(f"a supervisor does not send {frame.kind.name}")
 
@@ -191,9 +196,9 @@ class Session:
                 self.start_failed(Failure("StartupError", message))
             return
         self.slots.remove(slot)
-        was_ready = slot.ready
+        was_ready = slot.was_ready
         slot.lost(reason)
-        if self.stopping:
+        if self.stopping or slot.retiring:
             return
         if was_ready:
             self._fork()
@@ -209,7 +214,7 @@ class Session:
     # --- for slots and the pool ----------------------------------------------------------------------
 
     def slot_ready(self, slot: Slot) -> None:
-        slot.ready = True
+        slot.ready = slot.was_ready = True
         if not self.ready:
             self.ready = self._was_ready = True
             self._startup.cancel()
@@ -237,6 +242,23 @@ class Session:
     def interrupt(self, index: int, seq: int) -> None:
         if self._supervisor is not None:
             self._supervisor.send(Kind.INTERRUPT, seq, str(index))
+
+    def recall(self, index: int, below: int) -> None:
+        if self._supervisor is not None:
+            self._supervisor.send(Kind.RECALL, below, str(index))
+
+    def lend(self) -> None:
+        """All executors wait for nested calls: fork one more, for a call that could not run else."""
+        staying = [slot for slot in self.slots if not slot.retiring]
+        if len(self.slots) < MAX_SLOTS and all(s.ready and s.blocked for s in staying):
+            self._fork()
+
+    def take_back_lent(self) -> None:
+        """Retire executors over one that are idle: nobody waits any more."""
+        idle = [slot for slot in self.slots if slot.ready and not slot.inflight]
+        free = sum(slot.ready and not slot.blocked for slot in self.slots)
+        for slot in idle[: free - 1]:
+            slot.retire()
 
     def kill_slot(self, slot: Slot) -> None:
         """SIGKILL the executor; EXITED brings its calls back and a new executor is forked."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 GRACE = 1.0  # seconds that user code has to react to an interrupt before its executor is killed
 TAKE_BATCH = 256
+RECALL_AFTER = 0.02  # seconds that a call may run before those behind it are given back
 
 
 class Slot:
@@ -31,12 +32,15 @@ class Slot:
         self.session = session
         self.index = index
         self.ready = False
+        self.was_ready = False
         self.inflight: dict[int, LiveCall] = {}  # by seq, in order of dispatch
         self._peer: Peer | None = None
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._ending: dict[int, CallState] = {}  # interrupted on purpose, and why
+        self._recalled: set[int] = set()
         self._serial = session.pool.spec.max_inputs == 1
-        self.used = 0  # calls that it was given
+        self.retiring = False
+        self._recall: asyncio.TimerHandle | None = None
 
     def connect(self, peer: Peer) -> None:
         self._peer = peer
@@ -51,20 +55,24 @@ class Slot:
         call = live.call
         live.slot = self
         live.state = CallState.RUNNING
+        engine = self.session.pool.engine
+        engine.seq += 1
+        live.seq = engine.seq
         self.inflight[live.seq] = live
-        self.used += 1
         if not self._serial or len(self.inflight) == 1:
             self._begin(live)
         stream = "1" if call.stream else ""
         meta = f"{call.id}\0{call.method}\0{call.depth}\0{stream}"
         self._peer.send(Kind.CALL, live.seq, meta, call.payload)
+        if self._serial and len(self.inflight) > 1 and self._recall is None:
+            self._recall = engine.loop.call_later(RECALL_AFTER, self._recall_if_slow, self._head())
 
     def _begin(self, live: LiveCall) -> None:
         """The attempt starts now, as far as it can be told from here."""
-        loop = self.session.pool.engine.loop
-        live.started_at = loop.time()
+        engine = self.session.pool.engine
+        live.started_at = engine.clock.monotonic()
         timeout = live.pool.spec.timeout
-        self._timers[live.seq] = loop.call_later(timeout, self._time_out, live)
+        self._timers[live.seq] = engine.loop.call_later(timeout, self._time_out, live)
 
     def _time_out(self, live: LiveCall) -> None:
         self._end(live, CallState.TIMEOUT)
@@ -88,6 +96,52 @@ class Slot:
         if timer is not None:
             timer.cancel()
         self._timers[live.seq] = loop.call_later(GRACE, self.session.kill_slot, self)
+
+    # --- prefetched calls ----------------------------------------------------------------------------
+
+    @property
+    def blocked(self) -> bool:
+        """All that it works on waits for nested calls: another executor may use the time."""
+        return bool(self.inflight) and all(live.waiting for live in self.inflight.values())
+
+    def open_to_prefetch(self, now: float) -> bool:
+        head = self._head()
+        return head is None or (not head.waiting and now - head.started_at < RECALL_AFTER)
+
+    def on_waiting(self) -> None:
+        """Its user code waits for a nested call: what was sent ahead must not wait behind it."""
+        if self._serial and len(self.inflight) > 1:
+            self._recall_rest()
+        self.session.pool.dispatch_later()
+
+    def _recall_if_slow(self, head: LiveCall | None) -> None:
+        self._recall = None
+        if len(self.inflight) > 1:
+            if self._head() is head:
+                self._recall_rest()
+            else:
+                loop = self.session.pool.engine.loop
+                self._recall = loop.call_later(RECALL_AFTER, self._recall_if_slow, self._head())
+
+    def _recall_rest(self) -> None:
+        self.session.recall(self.index, self.session.pool.engine.seq + 1)
+
+    def recalled(self, begun: int, below: int) -> None:
+        """The executor will not begin what lies between the two: it goes back to the queue."""
+        for live in [live for seq, live in self.inflight.items() if begun < seq < below]:
+            self._give_back(live)
+
+    def _give_back(self, live: LiveCall) -> None:
+        del self.inflight[live.seq]
+        self._recalled.add(live.seq)
+        live.slot = None
+        live.pool.given_back(live, self._ending.pop(live.seq, None))
+
+    def retire(self) -> None:
+        """One executor too many: the calls that lent it their slot have ended."""
+        self.retiring = True
+        self.ready = False
+        self.stop()
 
     def credit(self, live: LiveCall, items: int) -> None:
         """The consumer took `items`: the generator may yield as many more."""
@@ -113,6 +167,12 @@ class Slot:
                     raise ProtocolError("an item for a call that it does not have")
                 if frame.seq not in self._ending:
                     live.stream.put(frame.payload)
+            case Kind.RETURNED:
+                if frame.seq in self._recalled:
+                    self._recalled.discard(frame.seq)
+                elif frame.seq in self.inflight:
+                    self._give_back(self.inflight[frame.seq])
+                    self._recalled.discard(frame.seq)
             case Kind.LOG:
                 self.session.on_log(frame)
             case Kind.READY:
@@ -150,6 +210,7 @@ class Slot:
 
     def _on_lost(self, reason: str) -> None:
         self._peer = None
+        self.ready = False  # EXITED comes by another connection, later
         if reason.startswith("it broke"):
             self.session.condemn(reason)
         else:
@@ -162,7 +223,7 @@ class Slot:
         if peer is not None:
             peer.on_lost = lambda _: None
             peer.close()
-        for timer in self._timers.values():
+        for timer in (*self._timers.values(), *filter(None, [self._recall])):
             timer.cancel()
         self._timers.clear()
         inflight, self.inflight = list(self.inflight.values()), {}
