@@ -118,11 +118,12 @@ class WebEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleSpec:
-    """Data of `Cron` (expression, timezone) or `Period` (seconds)."""
+    """Data of `Cron` (expression, timezone) or `Period` (seconds and calendar months)."""
 
     cron: str | None = None
     timezone: str = "UTC"
     period: float | None = None
+    months: int = 0  # of a Period, besides its seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "minimodal"
 ROOMS = {
     0: "__init__ errors exception types layers protocols wire pickling face tracebacks context home "
     "failpoints",
-    1: "app function options call cls image volume secret shared policy endpoints sandbox sources "
+    1: "app function options call cls image volume secret shared policy cron_fields endpoints sandbox sources "
     "agent ignore image_arguments localfiles recipe recipe_files recipe_function source_imports",
     2: "backends images",
     3: "engine gateway",
