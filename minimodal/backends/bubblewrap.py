@@ -67,9 +67,7 @@ def _probe(path: str, version: str, identity: Identity) -> Bwrap:
 
 
 def _sweep(home: Home) -> tuple[cgroup.Hierarchy, ...]:
-    hierarchies = cgroup.find_hierarchies(
-        Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text()
-    )
+    hierarchies = cgroup.own_hierarchies()
     cgroup.sweep(home, hierarchies)
     sockets.sweep(home)
     return hierarchies
