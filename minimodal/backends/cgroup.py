@@ -147,9 +147,10 @@ class Group:
     paths: tuple[tuple[int, Path], ...]  # (version, directory)
 
     def add(self, pid: int) -> None:
-        """Move a process in. Takes up to 20 ms: the kernel waits for a grace period."""
-        for _, path in self.paths:
-            (path / "cgroup.procs").write_text(str(pid))
+        """Move a process in, if it still runs. Takes up to 20 ms: the kernel's grace period."""
+        with suppress(ProcessLookupError):
+            for _, path in self.paths:
+                (path / "cgroup.procs").write_text(str(pid))
 
     def oom_kills(self) -> int:
         """How many of its processes the kernel killed because of the memory limit."""
