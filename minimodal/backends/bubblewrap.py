@@ -10,7 +10,7 @@ import json
 import os
 import resource
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +67,7 @@ def _probe(path: str, version: str, identity: Identity) -> Bwrap:
 
 
 def _sweep(home: Home) -> tuple[cgroup.Hierarchy, ...]:
-    hierarchies = cgroup.find_hierarchies(
-        Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text()
-    )
+    hierarchies = cgroup.own_hierarchies()
     cgroup.sweep(home, hierarchies)
     sockets.sweep(home)
     return hierarchies
@@ -167,7 +165,13 @@ def _confine(
     group: cgroup.Group, pid: int, resources: Resources, controllers: frozenset[str]
 ) -> None:
     """Before the sandbox runs anything: its only process waits until we let it go on."""
-    group.add(pid)
+    with suppress(ProcessLookupError):  # ended already: `wait` says why
+        group.add(pid)
+        _limit(pid, resources, controllers)
+
+
+def _limit(pid: int, resources: Resources, controllers: frozenset[str]) -> None:
+    """By rlimits what no cgroup does."""
     if "memory" not in controllers and resources.memory_limit is not None:
         limit = resources.memory_limit << 20
         resource.prlimit(pid, resource.RLIMIT_AS, (limit, limit))
@@ -225,10 +229,8 @@ class _Start:
 
     def go(self) -> None:
         """Let it run: the sandbox is set up and confined, and waits for this before it executes."""
-        try:
+        with suppress(BrokenPipeError):  # it has ended; `wait` says why
             os.write(self._block, b"1")
-        except BrokenPipeError:
-            pass  # it has ended; `wait` says why
         self._close(self._block)
 
     def _close(self, fd: int) -> None:

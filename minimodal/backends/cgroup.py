@@ -34,6 +34,15 @@ class Hierarchy:
     controllers: frozenset[str]
 
 
+def own_hierarchies() -> tuple[Hierarchy, ...]:
+    """Where this process may make groups; empty if nowhere, or if this is not Linux."""
+    try:
+        mountinfo = Path("/proc/self/mountinfo").read_text()
+        return find_hierarchies(mountinfo, Path("/proc/self/cgroup").read_text())
+    except OSError:
+        return ()
+
+
 def find_hierarchies(mountinfo: str, own: str, *, probe: bool = True) -> tuple[Hierarchy, ...]:
     """From /proc/self/mountinfo and /proc/self/cgroup: where groups can be made. Empty if nowhere."""
     paths = {names: path for _, names, path in (line.split(":", 2) for line in own.splitlines())}
@@ -138,9 +147,10 @@ class Group:
     paths: tuple[tuple[int, Path], ...]  # (version, directory)
 
     def add(self, pid: int) -> None:
-        """Move a process in. Takes up to 20 ms: the kernel waits for a grace period."""
-        for _, path in self.paths:
-            (path / "cgroup.procs").write_text(str(pid))
+        """Move a process in, if it still runs. Takes up to 20 ms: the kernel's grace period."""
+        with suppress(ProcessLookupError):
+            for _, path in self.paths:
+                (path / "cgroup.procs").write_text(str(pid))
 
     def oom_kills(self) -> int:
         """How many of its processes the kernel killed because of the memory limit."""

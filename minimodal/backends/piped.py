@@ -22,6 +22,10 @@ class PipedProcess:
         self.stdout = process.stdout
         self.stderr = process.stderr
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     async def wait(self) -> int:
         code = await self._process.wait()
         return code if code >= 0 else 128 - code

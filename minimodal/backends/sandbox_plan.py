@@ -18,6 +18,7 @@ from minimodal.types import ContainerSpec
 
 from . import bundle
 from .mounts import ResolvedMount, resolve_mounts
+from .network_settings import NETWORK_VARIABLES
 from .rootfs import SYSTEM, RootFiles, prefixes_of
 from .rootfs import arguments as root_arguments
 
@@ -26,18 +27,6 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NAMESPACES = ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent")
 WALLS = (*NAMESPACES, "--cap-drop", "ALL", "--new-session")
 MAX_ARGUMENTS = 9000  # bwrap's own limit
-# Settings of the host's network that a container needs to reach anything at all.
-NETWORK_VARIABLES: tuple[str, ...] = (
-    "SSL_CERT_FILE",
-    "REQUESTS_CA_BUNDLE",
-    "CURL_CA_BUNDLE",
-    "PIP_CERT",
-)
-NETWORK_VARIABLES += tuple(
-    name
-    for upper in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
-    for name in (upper, upper.lower())
-)
 
 
 @dataclass(frozen=True, slots=True)
