@@ -46,6 +46,11 @@ class Home:
         return self.cache / "layers"
 
     @property
+    def environments(self) -> Path:
+        """Virtual environments of the process backend, one for each layer."""
+        return self.cache / "environments"
+
+    @property
     def engines(self) -> Path:
         """One lock file and one socket for each live engine."""
         return self.runtime / "engines"

@@ -259,6 +259,7 @@ class ContainerSpec:
     env: Mapping[str, str] = field(default_factory=dict)  # never secrets: they go through the agent
     mounts: tuple[Mount, ...] = ()
     block_network: bool = False
+    private_network: bool = False  # ports of its own: a server's, a sandbox's
     runtime: str | None = None
     command: tuple[str, ...] | None = None
     workdir: str | None = None

@@ -1,0 +1,287 @@
+"""The Docker backend: hardened containers, each with a socket directory of its own.
+
+Owns the connection to the engine, the containers that this process started and their removal, and
+the search for containers of dead engines. Isolation is what `describe` says, no more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from minimodal.engine_lock import hold_engine_lock, is_alive
+from minimodal.errors import RuntimeUnavailable
+from minimodal.home import Home
+from minimodal.images.docker_builder import DockerBuilder, Secrets
+from minimodal.layers import ImageSpec
+from minimodal.protocols import ProtocolFactory, Report
+from minimodal.types import Capabilities, ContainerSpec, ImageRef, new_id
+
+from .bundle import SOCKET_DIRECTORY, agent_command, packages
+from .docker_api import DockerApi, DockerFailure
+from .docker_connect import open_api
+from .docker_container import DockerContainer
+from .docker_errors import launch_error
+from .docker_host import DockerHost, find_docker_hosts
+from .docker_info import capabilities, check_local, container_user
+from .docker_network import ISOLATED, OWN, SharedNetwork
+from .docker_spec import (
+    DEFAULT_DIRECTORY,
+    ENGINE_LABEL,
+    HOME_LABEL,
+    NAME,
+    Bind,
+    Owner,
+    create_request,
+)
+from .host_settings import HostSettings, host_settings
+from .mounts import give, resolve_mounts
+from .sockets import SocketDirectories, serve, sweep
+
+log = logging.getLogger(__name__)
+
+PROBE_WITHIN = 3.0
+REMOVE_WITHIN = 15.0
+GHOST_DELAYS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # a given-up create appears later
+
+
+class DockerBackend:
+    """A `Backend` on one Docker engine. Made by `open_backend`."""
+
+    name = "docker"
+
+    def __init__(
+        self, api: DockerApi, home: Home, owner: Owner, tasks: TaskGroup, builder: DockerBuilder
+    ) -> None:
+        self._api = api
+        self._home = home
+        self._owner = owner
+        self._tasks = tasks
+        self._builder = builder
+        self._network = SharedNetwork(api, owner)
+        self._settings: HostSettings = host_settings(os.environ)
+        self._user = container_user(api.info)
+        self._sockets = SocketDirectories(home, owner.engine)
+
+    def __repr__(self) -> str:
+        return f"<DockerBackend {self._api.host}>"
+
+    def describe(self) -> Capabilities:
+        return capabilities(self._api.host, self._api.info)
+
+    async def build(self, image: ImageSpec, report: Report) -> ImageRef:
+        return await self._builder.build(image, report)
+
+    @contextlib.asynccontextmanager
+    async def launch(
+        self, spec: ContainerSpec, connect: ProtocolFactory
+    ) -> AsyncIterator[DockerContainer]:
+        """See `Backend.launch`. The container shares a network namespace unless it must not."""
+        with self._sockets.new() as directory:
+            # Open to the container's user; the home's own 0700 keeps other users of the host out.
+            directory.chmod(0o755)  # microseconds
+            async with serve(directory, connect):
+                container = await self._start(spec, directory)
+                try:
+                    yield container
+                finally:
+                    await self._remove(container)
+
+    async def _start(self, spec: ContainerSpec, directory: Path) -> DockerContainer:
+        network = self._network_for(spec)
+        try:
+            container = await self._start_in(spec, directory, network)
+        except DockerFailure as error:
+            if not network.startswith("container:") or _is_about_image(error):
+                raise launch_error(spec, error, self._api) from error
+            self._network.distrust()
+            try:
+                container = await self._start_in(spec, directory, OWN)
+            except DockerFailure as again:
+                raise launch_error(spec, again, self._api) from again
+        if self._network.wanted:
+            image = spec.image
+            self._tasks.start_soon(self._network.hold, image.name, image.python, self._user)
+        return container
+
+    async def _start_in(
+        self, spec: ContainerSpec, directory: Path, network: str
+    ) -> DockerContainer:
+        request = create_request(
+            spec,
+            self._owner,
+            command=spec.command or agent_command(spec.image.python),
+            env=self._environment(spec),
+            binds=await anyio.to_thread.run_sync(self._binds, spec, directory),
+            user=self._user,
+            network=network,
+        )
+        name = NAME + spec.id
+        try:
+            container = DockerContainer(
+                self._api, spec, await self._api.create(name, request), self._tasks
+            )
+            await self._tasks.start(container.run)
+        except BaseException as error:
+            refused = isinstance(error, DockerFailure) and error.status != 0
+            await self._discard(name, may_appear_later=not refused)
+            raise
+        return container
+
+    def _network_for(self, spec: ContainerSpec) -> str:
+        if spec.block_network:
+            return ISOLATED
+        if spec.private_network or spec.runtime:
+            return OWN
+        return self._network.mode()
+
+    def _environment(self, spec: ContainerSpec) -> dict[str, str]:
+        ours = {"PYTHONUNBUFFERED": "1", "USER": "user", "LOGNAME": "user"}
+        if "HOME" not in dict(spec.image.env):
+            ours["HOME"] = DEFAULT_DIRECTORY
+        return {**ours, **self._settings.run, **spec.env}
+
+    def _binds(self, spec: ContainerSpec, directory: Path) -> list[Bind]:
+        binds = [Bind(str(directory), SOCKET_DIRECTORY), *self._settings.binds]
+        if spec.command is None:
+            binds += [Bind(str(path), target) for path, target in packages(self._home)]
+        for mount in resolve_mounts(self._home, (*spec.image.mounts, *spec.mounts)):
+            if os.geteuid() == 0:
+                give(mount, int(self._user.partition(":")[0]))
+            binds.append(Bind(str(mount.source), mount.target, mount.read_only))
+        return binds
+
+    async def _remove(self, container: DockerContainer) -> None:
+        """The promise of `launch`: gone when the block is left, whatever happens meanwhile."""
+        try:
+            await self._discard(container.docker_id)
+        finally:
+            container.forget()
+
+    async def _discard(self, name: str, *, may_appear_later: bool = False) -> None:
+        with anyio.CancelScope(shield=True):
+            try:
+                found = await self._api.remove(name, within=REMOVE_WITHIN)
+            except DockerFailure as error:
+                log.warning("container %s is removed as soon as Docker answers: %s", name, error)
+                found, may_appear_later = False, True
+        if may_appear_later and not found:
+            self._tasks.start_soon(self._exorcise, name)
+
+    async def _exorcise(self, name: str) -> None:
+        """Remove a container that a request which we gave up on may still make."""
+        for delay in GHOST_DELAYS:
+            await anyio.sleep(delay)
+            with contextlib.suppress(DockerFailure):
+                if await self._api.remove(name, within=5):
+                    return
+
+    async def remove_orphans(self) -> None:
+        """Remove the containers of this home whose engine is dead, and their sockets."""
+        await anyio.to_thread.run_sync(sweep, self._home)
+        try:
+            for found in await self._api.list_containers(f"{HOME_LABEL}={self._owner.home}"):
+                engine = found["Labels"].get(ENGINE_LABEL, "")
+                if engine != self._owner.engine and _is_ours(found) and not self._lives(engine):
+                    log.info("removing a container of the dead engine %s", engine)
+                    await self._api.remove(found["Id"])
+        except DockerFailure as error:
+            log.warning("containers of dead engines were not looked for: %s", error)
+
+    def _lives(self, engine: str) -> bool:
+        return bool(engine) and is_alive(self._home, engine)
+
+    async def remove_own(self) -> None:
+        """At the end: whatever is still there, ghosts included."""
+        self._sockets.remove()
+        with contextlib.suppress(DockerFailure):
+            for found in await self._api.list_containers(f"{ENGINE_LABEL}={self._owner.engine}"):
+                if _is_ours(found):
+                    await self._api.remove(found["Id"])
+
+
+@contextlib.asynccontextmanager
+async def open_backend(home: Home, config: Any) -> AsyncIterator[DockerBackend]:
+    """The engine that the docker CLI would use. Raises RuntimeUnavailable within three seconds.
+
+    Read from `config`, each optional: `docker_host`, `engine_id` (whose lock is held: see
+    engine_lock) and `resolve_secrets` (for build steps).
+    """
+    hosts = find_docker_hosts(getattr(config, "docker_host", None), os.environ)
+    if not hosts:
+        raise RuntimeUnavailable(
+            "no Docker engine was found: no DOCKER_HOST, no context, no socket at a known place. "
+            "Start one (`sudo systemctl start docker`, or Docker Desktop), or use another backend."
+        )
+    secrets: Secrets | None = getattr(config, "resolve_secrets", None)
+    async with _first_that_answers(hosts) as api:
+        check_local(api.host, api.info)
+        with _engine_id(home, config) as engine:
+            owner = Owner(engine, str(home.state))
+            async with _backend_on(api, home, owner, secrets) as backend:
+                yield backend
+
+
+@contextlib.contextmanager
+def _engine_id(home: Home, config: Any) -> Iterator[str]:
+    """The engine's, or one of our own, whose lock we hold: without it others would sweep our things."""
+    given = getattr(config, "engine_id", None)
+    if given:
+        yield given
+        return
+    engine = new_id("en")
+    with hold_engine_lock(home, engine, role="backend"):
+        yield engine
+
+
+@contextlib.asynccontextmanager
+async def _backend_on(
+    api: DockerApi, home: Home, owner: Owner, secrets: Secrets | None
+) -> AsyncIterator[DockerBackend]:
+    failure: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        builder = DockerBuilder(api)
+        backend = DockerBackend(api, home, owner, tasks, builder)
+        tasks.start_soon(backend.remove_orphans)
+        try:
+            yield backend
+        except Exception as error:  # raised again outside: a task group would wrap it in a group
+            failure = error
+        finally:
+            tasks.cancel_scope.cancel()
+            with anyio.CancelScope(shield=True), anyio.move_on_after(REMOVE_WITHIN):
+                await backend.remove_own()
+    if failure is not None:
+        raise failure
+
+
+@contextlib.asynccontextmanager
+async def _first_that_answers(hosts: tuple[DockerHost, ...]) -> AsyncIterator[DockerApi]:
+    reasons: list[RuntimeUnavailable] = []
+    async with contextlib.AsyncExitStack() as stack:
+        for host in hosts:
+            try:
+                api = await stack.enter_async_context(
+                    open_api(host, within=PROBE_WITHIN / len(hosts))
+                )
+            except RuntimeUnavailable as error:
+                reasons.append(error)
+            else:
+                yield api
+                return
+    raise RuntimeUnavailable("\n".join(str(reason) for reason in reasons)) from reasons[0]
+
+
+def _is_ours(found: dict[str, Any]) -> bool:
+    return any(name.startswith(f"/{NAME}") for name in found.get("Names") or ())
+
+
+def _is_about_image(error: DockerFailure) -> bool:
+    return error.status == 404 and "image" in str(error).lower()

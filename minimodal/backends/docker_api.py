@@ -1,0 +1,319 @@
+"""One Docker engine's API: each request with a deadline, each failure as a `DockerFailure`.
+
+Knows HTTP's status codes and nothing of minimodal's specs. Requests that are safe to repeat are repeated, a bounded number of
+times; `create` is safe because names are unique (a name conflict means that our first try worked).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import anyio
+
+from minimodal.errors import Error
+
+from .docker_host import DockerHost
+
+T = TypeVar("T")
+
+ANSWER_WITHIN = 30.0  # seconds for a request that only looks something up
+START_WITHIN = 60.0  # create and start: the engine works, possibly on a loaded machine
+RETRY_DELAYS = (0.1, 0.4, 1.6)
+
+
+class DockerFailure(Error):
+    """The engine refused (`status` is HTTP's) or did not answer (`status` 0)."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class DockerApi:
+    """What the backend and the builder ask of an engine. Made by docker_connect.`open_api`."""
+
+    def __init__(self, host: DockerHost, client: Any, foreign: tuple[type[Exception], ...]) -> None:
+        self.host = host
+        self.info: dict[str, Any] = {}  # `docker info`, read once when connecting
+        self._client = client
+        self._foreign = foreign
+
+    # --- containers ---
+
+    async def create(self, name: str, config: Mapping[str, Any]) -> str:
+        """Create a container of a unique name and return its id; a repeated create finds the first."""
+
+        async def request() -> str:
+            try:
+                made = await self._client.containers.create(dict(config), name=name)
+            except self._foreign as error:
+                if getattr(error, "status", None) != 409:
+                    raise
+                made = await self._client.containers.get(name)
+            return str(made.id)
+
+        return await self.ask(f"create {name}", request, within=START_WITHIN, again=True)
+
+    async def start(self, container: str) -> None:
+        """Start it. Repeating is harmless: a started one answers 304."""
+        handle = self._client.containers.container(container)
+        await self.ask("start a container", handle.start, within=START_WITHIN, again=True)
+
+    async def wait_stopped(self, container: str) -> None:
+        """Wait until it does not run; the engine may go away and come back in the meantime."""
+        handle = self._client.containers.container(container)
+        delay = 0.1
+        while True:
+            try:
+                await self.ask("wait for a container", handle.wait, within=None)
+                return
+            except DockerFailure as error:
+                if error.status == 404:
+                    return
+            await anyio.sleep(delay)
+            delay = min(2 * delay, 2.0)
+
+    async def inspect(self, container: str, *, within: float = ANSWER_WITHIN) -> dict[str, Any]:
+        handle = self._client.containers.container(container)
+        found: dict[str, Any] = await self.ask("inspect", handle.show, within=within, again=True)
+        return found
+
+    async def kill(self, container: str) -> None:
+        """SIGKILL it; one that is gone or stopped is fine."""
+        handle = self._client.containers.container(container)
+        with tolerating(404, 409):
+            await self.ask("kill a container", handle.kill, again=True)
+
+    async def remove(self, container: str, *, within: float = ANSWER_WITHIN) -> bool:
+        """Remove it by id or name, running or not. False: there was none."""
+        handle = self._client.containers.container(container)
+        try:
+            await self.ask(
+                "remove a container",
+                lambda: handle.delete(force=True, v=True),
+                within=within,
+                again=True,
+            )
+        except DockerFailure as error:
+            if error.status == 409:  # being removed already, by the engine or by somebody else
+                return True
+            if error.status != 404:
+                raise
+            return False
+        return True
+
+    async def list_containers(self, *labels: str) -> list[dict[str, Any]]:
+        """All containers, running or not, that carry each of the labels (`key` or `key=value`)."""
+        filters = json.dumps({"label": list(labels)})
+        found = await self.ask(
+            "list containers",
+            lambda: self._client.containers.list(all=True, filters=filters),
+            again=True,
+        )
+        return [dict(one._container) for one in found]
+
+    @contextlib.asynccontextmanager
+    async def attach(self, container: str, *, stdin: bool = False) -> AsyncIterator[Any]:
+        """Its output as (1 or 2, bytes) messages: call `read` of the result until None.
+
+        With `stdin`, a container made with StdinOnce sees end-of-file when we leave or die.
+        """
+        handle = self._client.containers.container(container)
+        async with self._streaming(handle.attach(stdin=stdin, stdout=True, stderr=True)) as stream:
+            yield stream
+
+    async def put_archive(self, container: str, path: str, tar: Any) -> None:
+        """Unpack a tar archive (an open file) into a container, started or not."""
+        handle = self._client.containers.container(container)
+        await self.ask("copy files", lambda: handle.put_archive(path, tar), within=None)
+
+    async def commit(
+        self, container: str, repository: str, message: str, config: Mapping[str, Any]
+    ) -> str:
+        """Make an image of a container's files and tag it `repository:latest`, at once or not at all."""
+        handle = self._client.containers.container(container)
+        made = await self.ask(
+            "commit an image",
+            lambda: handle.commit(
+                repository=repository, tag="latest", message=message, config=dict(config)
+            ),
+            within=None,
+        )
+        return str(made["Id"])
+
+    # --- processes inside containers ---
+
+    @contextlib.asynccontextmanager
+    async def exec(
+        self,
+        container: str,
+        command: tuple[str, ...],
+        *,
+        env: Mapping[str, str],
+        workdir: str | None = None,
+        user: str = "",
+        stdin: bool = False,
+    ) -> AsyncIterator[tuple[str, Any]]:
+        """Start a process: (exec id, stream with `read`, `write`, `write_eof`).
+
+        The environment of an exec is in no image, layer or history, unlike a container's.
+        """
+        handle = self._client.containers.container(container)
+        made = await self.ask(
+            "prepare a process",
+            lambda: handle.exec(
+                list(command), stdin=stdin, user=user, environment=dict(env), workdir=workdir
+            ),
+        )
+        async with self._streaming(made.start()) as stream:
+            yield str(made.id), stream
+
+    async def exec_state(self, exec_id: str) -> dict[str, Any]:
+        handle = self._client.containers.exec(exec_id)
+        found: dict[str, Any] = await self.ask("inspect a process", handle.inspect, again=True)
+        return found
+
+    # --- images ---
+
+    async def image(self, name: str) -> dict[str, Any] | None:
+        """What the engine knows of an image, or None."""
+        try:
+            found: dict[str, Any] = await self.ask(
+                f"look up {name}", lambda: self._client.images.inspect(name), again=True
+            )
+        except DockerFailure as error:
+            if error.status == 404:
+                return None
+            raise
+        return found
+
+    async def list_images(self, reference: str) -> list[dict[str, Any]]:
+        filters = {"reference": [reference]}
+        found: list[dict[str, Any]] = await self.ask(
+            "list images", lambda: self._client.images.list(filters=filters), again=True
+        )
+        return found
+
+    async def remove_image(self, name: str) -> None:
+        with tolerating(404):
+            await self.ask("remove an image", lambda: self._client.images.delete(name))
+
+    async def pull(self, tag: str, auth: Mapping[str, str] | None) -> AsyncIterator[dict[str, Any]]:
+        """Pull an image; yields the engine's progress records."""
+        records = self._client.images.pull(tag, auth=dict(auth) if auth else None, stream=True)
+        async for record in self._records(f"pull {tag}", records):
+            yield record
+
+    async def build(
+        self, context: Any, *, tag: str, args: Mapping[str, str]
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Run the classic builder over a tar file (an open file) that holds `Dockerfile`."""
+        records = self._client.images.build(
+            fileobj=context,
+            encoding="identity",
+            tag=tag,
+            buildargs=dict(args),
+            rm=True,
+            forcerm=True,
+            stream=True,
+        )
+        async for record in self._records("build", records):
+            yield record
+
+    # --- how each request is made ---
+
+    async def ask(
+        self,
+        doing: str,
+        request: Callable[[], Awaitable[T]],
+        *,
+        within: float | None = ANSWER_WITHIN,
+        again: bool = False,
+    ) -> T:
+        delays = iter(RETRY_DELAYS if again else ())
+        with self._failures(doing, within), anyio.fail_after(within):
+            while True:
+                try:
+                    return await request()
+                except self._foreign as error:
+                    delay = next(delays, None)
+                    if delay is None or not _worth_repeating(error):
+                        raise
+                    await anyio.sleep(delay)
+
+    async def _records(self, doing: str, records: Any) -> AsyncIterator[dict[str, Any]]:
+        with self._failures(doing, None):
+            async for record in records:
+                yield record
+
+    @contextlib.asynccontextmanager
+    async def _streaming(self, stream: Any) -> AsyncIterator[Stream]:
+        await self.ask("attach", stream.__aenter__)
+        try:
+            yield Stream(stream, self._foreign)
+        finally:
+            with contextlib.suppress(AssertionError, *self._foreign):
+                await stream.close()  # asserts on its connection where the engine closed it first
+
+    @contextlib.contextmanager
+    def _failures(self, doing: str, within: float | None) -> Iterator[None]:
+        """Foreign errors become DockerFailure here, and only here."""
+        try:
+            yield
+        except TimeoutError as error:
+            raise DockerFailure(
+                0, f"the Docker engine at {self.host} did not answer within {within} s ({doing})"
+            ) from error
+        except self._foreign as error:
+            status = getattr(error, "status", 0)
+            words = str(getattr(error, "message", "") or error or type(error).__name__)
+            if status in (0, 900) and not words.startswith("Cannot connect"):
+                words = f"the connection to the Docker engine at {self.host} broke: {words}"
+            raise DockerFailure(0 if status == 900 else status, words) from error
+
+
+class Stream:
+    """The output and input of an attached container or process."""
+
+    def __init__(self, stream: Any, foreign: tuple[type[Exception], ...]) -> None:
+        self._stream = stream
+        self._foreign = foreign
+
+    async def read(self) -> tuple[int, bytes] | None:
+        """(1, bytes) of stdout or (2, bytes) of stderr; None at the end, or if the engine went away."""
+        try:
+            message = await self._stream.read_out()
+        except self._foreign:
+            return None
+        return None if message is None else (message.stream, message.data)
+
+    async def write(self, data: bytes) -> None:
+        gone: tuple[type[Exception], ...] = (RuntimeError, AssertionError, *self._foreign)
+        try:
+            await self._stream.write_in(data)
+        except gone as error:
+            raise anyio.BrokenResourceError from error
+
+    def write_eof(self) -> None:
+        connection = self._stream._resp.connection if self._stream._resp else None
+        if connection is not None and connection.transport is not None:
+            connection.transport.write_eof()
+
+
+@contextlib.contextmanager
+def tolerating(*statuses: int) -> Iterator[None]:
+    """Let these answers of the engine pass."""
+    try:
+        yield
+    except DockerFailure as error:
+        if error.status not in statuses:
+            raise
+
+
+def _worth_repeating(error: Exception) -> bool:
+    """A cut connection or an answer that is no JSON; a real refusal will not change."""
+    status = getattr(error, "status", 900)
+    return status in (900, 502, 503, 504)

@@ -1,0 +1,114 @@
+"""One running container: its end, its reason, the tail of its output, processes inside it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+
+from minimodal.types import ContainerSpec, ExitReason
+
+from .docker_api import DockerApi, DockerFailure, Stream
+from .docker_process import DockerProcess, open_process
+
+log = logging.getLogger(__name__)
+
+TAIL_BYTES = 8 << 10
+OUTPUT_GRACE = 1.0  # the last output arrives after the news of the end
+
+
+class DockerContainer:
+    """A `Container`. `run` is its one task; the backend removes it."""
+
+    def __init__(
+        self, api: DockerApi, spec: ContainerSpec, docker_id: str, tasks: TaskGroup
+    ) -> None:
+        self.spec = spec
+        self.docker_id = docker_id
+        self._api = api
+        self._tasks = tasks
+        self._ended = anyio.Event()
+        self._reason = ExitReason(detail="it was removed")
+        self._tails = {1: bytearray(), 2: bytearray()}  # stdout, stderr: their order is not known
+        self._scope = anyio.CancelScope()
+
+    def __repr__(self) -> str:
+        return f"<DockerContainer {self.id} {'ended' if self._ended.is_set() else 'running'}>"
+
+    @property
+    def id(self) -> str:
+        return self.spec.id
+
+    async def wait(self) -> ExitReason:
+        """Wait for its end. While the Docker engine is away nobody knows: bound this wait."""
+        await self._ended.wait()
+        return self._reason
+
+    async def kill(self) -> None:
+        await self._api.kill(self.docker_id)
+
+    async def exec(
+        self, command: tuple[str, ...], *, env: Mapping[str, str], workdir: str | None
+    ) -> DockerProcess:
+        return await open_process(
+            self._api, self.docker_id, self._tasks, command, env=env, workdir=workdir
+        )
+
+    async def run(self, *, task_status: TaskStatus[None]) -> None:
+        """Start it, and stay until it has ended or `forget` is called. Raises before started only."""
+        with self._scope:
+            async with self._api.attach(self.docker_id) as output:
+                await self._api.start(self.docker_id)
+                task_status.started()
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._keep_tail, output)
+                    await self._api.wait_stopped(self.docker_id)
+                    with anyio.move_on_after(OUTPUT_GRACE):
+                        self._reason = await self._find_reason()
+                    tasks.cancel_scope.deadline = anyio.current_time() + OUTPUT_GRACE
+            self._add_detail()
+        self._ended.set()
+
+    def forget(self) -> None:
+        """The container was removed: end `run`, and whoever waits."""
+        self._scope.cancel()
+
+    async def _keep_tail(self, output: Stream) -> None:
+        """Read all output, or the container would block on a full pipe; keep the end of it."""
+        while (message := await output.read()) is not None:
+            tail = self._tails.setdefault(message[0], bytearray())
+            tail += message[1][-TAIL_BYTES:]
+            del tail[:-TAIL_BYTES]
+
+    async def _find_reason(self) -> ExitReason:
+        try:
+            state = (await self._api.inspect(self.docker_id))["State"]
+        except DockerFailure as error:
+            return ExitReason(detail="it was removed" if error.status == 404 else str(error))
+        return exit_reason(state)
+
+    def _add_detail(self) -> None:
+        tail = self._tails[2] or self._tails[1]
+        text = tail.decode(errors="backslashreplace").strip()
+        if text and not self._reason.detail:
+            reason = self._reason
+            self._reason = ExitReason(reason.code, reason.signal, reason.oom, text)
+
+
+def exit_reason(state: Mapping[str, object]) -> ExitReason:
+    """Docker's `State` in our words. An init passes a signal on as 128 + its number.
+
+    `OOMKilled` alone is not the reason: it also stays true when a child was killed and the container
+    then ended cleanly.
+    """
+    code = state.get("ExitCode")
+    detail = str(state.get("Error") or "")
+    if not isinstance(code, int):
+        return ExitReason(detail=detail)
+    if code == 137 and state.get("OOMKilled"):
+        return ExitReason(signal=9, oom=True, detail=detail)
+    if 128 < code < 128 + 65:
+        return ExitReason(signal=code - 128, detail=detail)
+    return ExitReason(code=code, detail=detail)

@@ -1,0 +1,183 @@
+"""How an image is built, whatever the backend: each layer once, however many ask at the same time.
+
+Owns the order of steps, the locks, and the words of a failure. How one layer is made, and whether it
+is there, is the backend's builder's part: it gives `find` and `make`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from minimodal.errors import BuildError
+from minimodal.layers import Cmd, Entrypoint, ImageSpec, Layer, SetEnv, Shell, Workdir
+from minimodal.protocols import Report
+from minimodal.recipe import describe
+
+SETTINGS = (SetEnv, Workdir, Entrypoint, Cmd, Shell)  # change no file: nothing to build
+
+Secrets = Callable[[Sequence[str]], Awaitable[Mapping[str, str]]]
+"""Environment variables of secrets, by their ids, for one build step."""
+
+
+async def no_secrets(ids: Sequence[str]) -> Mapping[str, str]:
+    """Where no store of secrets was given."""
+    if ids:
+        raise BuildError(f"a build step needs the secrets {', '.join(ids)}, and there is no store")
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One layer that is to be made. `parent` is the digest of the nearest layer below with files."""
+
+    number: int  # from 1
+    of: int
+    layer: Layer
+    digest: str
+    parent: str | None
+    below: tuple[Layer, ...]  # all layers under it: settings such as the environment are there
+
+
+class StepFailed(Exception):
+    """Raised by `make`: what of the step failed, its exit code, and the tail of its output."""
+
+    def __init__(self, what: str, code: int | None = None, tail: str = "") -> None:
+        super().__init__(what)
+        self.what, self.code, self.tail = what, code, tail
+
+
+def steps_of(spec: ImageSpec) -> tuple[Step, ...]:
+    """The layers that have files, in order; step numbers count all layers, as the user wrote them."""
+    digests, parent, steps = spec.digests(), None, []
+    for index, (layer, digest) in enumerate(zip(spec.layers, digests, strict=True)):
+        if isinstance(layer, SETTINGS):
+            continue
+        below = spec.layers[:index]
+        steps.append(Step(index + 1, len(digests), layer, digest, parent, below))
+        parent = digest
+    return tuple(steps)
+
+
+class Builder:
+    """Builds what is missing of images. One per backend; `locks` is a directory of its own."""
+
+    def __init__(
+        self,
+        locks: Path,
+        find: Callable[[str], bool],
+        make: Callable[[Step, Report], Awaitable[None]],
+    ) -> None:
+        self._locks = locks
+        self._find = find
+        self._make = make
+        self._turns: dict[str, anyio.Lock] = {}
+
+    async def build(self, spec: ImageSpec, report: Report) -> Step:
+        """Give the topmost step once all are built. Raises BuildError."""
+        steps = steps_of(spec)
+        force = spec.force_from
+        missing = len(steps)
+        while missing and not self._find(steps[missing - 1].digest):
+            missing -= 1
+        first = missing if force is None else min(missing, _position(steps, force))
+        if first == len(steps):
+            return steps[-1]
+        if first:
+            report(f"steps 1 to {steps[first - 1].number} of {steps[-1].of}: cached")
+        for position in range(first, len(steps)):
+            forced = force is not None and position >= _position(steps, force)
+            await self._once(steps[position], report, forced)
+        return steps[-1]
+
+    async def _once(self, step: Step, report: Report, forced: bool) -> None:
+        """Make a layer, or wait for whoever makes it: in this process or in another engine."""
+        turn = self._turns.setdefault(step.digest, anyio.Lock())
+        label = f"step {step.number} of {step.of}"
+        if turn.locked():
+            report(f"{label}: being built already, waiting")
+        try:
+            async with (
+                turn,
+                file_lock(
+                    self._locks / step.digest,
+                    lambda: report(f"{label}: another engine builds it, waiting"),
+                ),
+            ):
+                if forced or not self._find(step.digest):
+                    await self._timed(step, report, label)
+        finally:
+            if not turn.locked() and not turn.statistics().tasks_waiting:
+                self._turns.pop(step.digest, None)
+
+    async def _timed(self, step: Step, report: Report, label: str) -> None:
+        report(f"{label}: {describe(step.layer)}")
+        started = time.monotonic()
+        try:
+            await self._make(step, report)
+        except StepFailed as failure:
+            raise _build_error(step, failure) from None
+        except OSError as error:
+            where = StepFailed(f"{error.strerror or error}: {error.filename or 'the disk'}")
+            raise _build_error(step, where) from error
+        report(f"{label}: done in {time.monotonic() - started:.1f} s")
+
+
+def _position(steps: Sequence[Step], index: int) -> int:
+    """Where the layer with that index, or the first one after it, is among the steps."""
+    return next((n for n, step in enumerate(steps) if step.number > index), len(steps))
+
+
+def _build_error(step: Step, failure: StepFailed) -> BuildError:
+    code = "" if failure.code is None else f" with exit code {failure.code}"
+    text = f"step {step.number} of {step.of} failed{code}: {failure.what}"
+    if failure.tail:
+        text += "\n" + "\n".join(f"    {line}" for line in failure.tail.splitlines()[-20:])
+    if step.number > 1:
+        text += f"\nSteps 1 to {step.number - 1} are kept; the next build goes on from there."
+    return BuildError(text, failure.tail)
+
+
+@asynccontextmanager
+async def file_lock(path: Path, waiting: Callable[[], None]) -> AsyncIterator[None]:
+    """Hold the lock of that name against other engines. The kernel frees it if its holder dies.
+
+    Polled: a thread that blocks in flock could not be cancelled.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    delay, told = 0.02, False
+    while (fd := _try_lock(path)) is None:
+        if not told:
+            waiting()
+            told = True
+        await anyio.sleep(delay)
+        delay = min(delay * 1.5, 0.5)
+    try:
+        yield
+    finally:
+        _unlock(path, fd)
+
+
+def _try_lock(path: Path) -> int | None:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.exists(path) and os.path.samestat(os.fstat(fd), os.stat(path)):
+            return fd
+    except BlockingIOError:
+        pass
+    os.close(fd)  # held by another, or removed by the one who held it
+    return None
+
+
+def _unlock(path: Path, fd: int) -> None:
+    path.unlink(missing_ok=True)
+    fcntl.flock(fd, fcntl.LOCK_UN)  # said aloud: a forked child may hold the descriptor too
+    os.close(fd)

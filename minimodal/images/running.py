@@ -1,0 +1,123 @@
+"""One command of a build step: its output line by line, its tail for errors, its end in any case."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import anyio
+from anyio.abc import Process
+
+from minimodal.protocols import Report
+
+from .build import StepFailed
+
+TAIL_LINES = 40
+MAX_LINE_BYTES = 8192
+STEP_TIMEOUT = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to run. `env` is the whole environment; `hidden` are words that output never shows."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    shown: str  # as errors name it
+    cwd: str | None = None
+    pass_fds: tuple[int, ...] = ()
+    hidden: tuple[str, ...] = ()
+    timeout: float = STEP_TIMEOUT
+    drop_groups: bool = False
+
+
+async def run(command: Command, report: Report) -> None:
+    """Run to the end. Raises StepFailed if that is not exit code 0. Cancelled, it kills and reaps."""
+    code, tail = await run_status(command, report)
+    if code != 0:
+        raise StepFailed(command.shown, code, tail)
+
+
+async def run_status(command: Command, report: Report) -> tuple[int, str]:
+    """The exit code, negative for a signal, and the tail of the output."""
+    try:
+        process = await anyio.open_process(
+            command.argv,
+            env=dict(command.env),
+            cwd=command.cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=command.pass_fds,
+            extra_groups=[] if command.drop_groups else None,
+        )
+    except OSError as error:
+        raise StepFailed(f"{command.shown}: {command.argv[0]} did not start: {error}") from error
+    lines = _Lines(report, command.hidden)
+    try:
+        with anyio.fail_after(command.timeout):
+            assert process.stdout is not None
+            async for chunk in process.stdout:
+                lines.feed(chunk)
+            code = await process.wait()
+    except TimeoutError:
+        lines.close()
+        raise StepFailed(
+            f"{command.shown}: still running after {command.timeout:.0f} s", None, lines.tail
+        ) from None
+    finally:
+        await _end(process)
+    lines.close()
+    return code, lines.tail
+
+
+async def _end(process: Process) -> None:
+    """Kill what is left of the command's own session, and reap the command."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with anyio.CancelScope(shield=True), anyio.move_on_after(10):
+        await process.wait()
+        await process.aclose()
+
+
+class _Lines:
+    """Cuts output into lines of bounded length, hides secrets in them, and keeps the last ones."""
+
+    def __init__(self, report: Report, hidden: Iterable[str]) -> None:
+        self._report = report
+        self._hidden = sorted({word for word in hidden if len(word) >= 4}, key=len, reverse=True)
+        self._open = bytearray()
+        self._kept: deque[str] = deque(maxlen=TAIL_LINES)
+
+    @property
+    def tail(self) -> str:
+        return "\n".join(self._kept)
+
+    def feed(self, chunk: bytes) -> None:
+        self._open += chunk
+        *whole, rest = bytes(self._open).split(b"\n")
+        for line in whole:
+            self._line(line)
+        self._open = bytearray(rest)
+        if len(rest) > MAX_LINE_BYTES:
+            self.close()
+
+    def close(self) -> None:
+        if self._open:
+            self._line(bytes(self._open))
+            self._open = bytearray()
+
+    def _line(self, line: bytes) -> None:
+        # A progress bar redraws itself behind \r: the last state is what it says.
+        text = line.rstrip(b"\r").rpartition(b"\r")[2].decode(errors="backslashreplace")
+        text = text[:MAX_LINE_BYTES]
+        for word in self._hidden:
+            text = text.replace(word, "***")
+        self._kept.append(text)
+        self._report(text)

@@ -1,0 +1,72 @@
+"""uv: where its binary is, and the commands that make an environment and install into it. Pure but
+for finding the binary."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from functools import cache
+
+from minimodal.errors import RuntimeUnavailable
+from minimodal.layers import PipInstall, UvSync
+
+PLAIN = ("--no-progress", "--color", "never")
+
+
+@cache
+def find_uv() -> str:
+    """The uv that is installed beside minimodal, else the one on PATH."""
+    try:
+        import uv
+    except ImportError:
+        found = shutil.which("uv")
+    else:
+        try:
+            found = str(uv.find_uv_bin())
+        except FileNotFoundError:
+            found = shutil.which("uv")
+    if not found:
+        raise RuntimeUnavailable(
+            "uv, which installs the packages of images, is not on this machine. Install it with: "
+            "pip install uv"
+        )
+    return found
+
+
+def make_environment(uv: str, python: str, path: str) -> list[str]:
+    """Relocatable, because it is made in one place and used, and cloned, in another."""
+    return [uv, "venv", *PLAIN, "--relocatable", "--no-config", "--python", python, path]
+
+
+def pip_install(uv: str, layer: PipInstall, python: str, staged: str) -> list[str]:
+    """`staged`: the directory in which the requirement files lie."""
+    command = [uv, "pip", "install", *PLAIN, "--python", python]
+    for option, value in (
+        ("--default-index", layer.index_url),
+        ("--index", layer.extra_index_url),
+        ("--find-links", layer.find_links),
+    ):
+        for word in (value or "").split():
+            command += [option, word]
+    if layer.extra_index_url:
+        # As pip does: the best version of all indexes, not the first index that has the package.
+        command += ["--index-strategy", "unsafe-best-match"]
+    if layer.pre:
+        command += ["--prerelease", "allow"]
+    for file in layer.requirements:
+        command += ["-r", f"{staged}{file.target}"]
+    return [*command, *_options(layer.extra_options), *layer.packages]
+
+
+def sync(uv: str, layer: UvSync, python: str, staged: str) -> list[str]:
+    """The project's dependencies only; what the environment has besides stays."""
+    command = [uv, "sync", *PLAIN, "--project", staged, "--python", python]
+    command += ["--no-install-project", "--inexact", "--no-python-downloads"]
+    command += ["--frozen"] if layer.frozen else []
+    for option, values in (("--group", layer.groups), ("--extra", layer.extras)):
+        command += [word for value in values for word in (option, value)]
+    return [*command, *_options(layer.extra_options)]
+
+
+def _options(text: str) -> list[str]:
+    return shlex.split(text)

@@ -1,0 +1,206 @@
+"""No engine, the wrong one, and one that answers badly: what is said, and that nothing is left."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import anyio
+import pytest
+
+from minimodal.backends.docker import DockerBackend, open_backend
+from minimodal.backends.docker_host import DockerHost
+from minimodal.backends.docker_info import check_local
+from minimodal.errors import LaunchError, RuntimeUnavailable
+from minimodal.home import Home
+from tests.docker_engine import (
+    HELLO,
+    STAY,
+    Peer,
+    containers_of,
+    eventually,
+    opened_backend,
+    output_of,
+    short_home,
+    spec,
+)
+from tests.docker_proxy import Answer, Hold, Rule, misbehaving_engine, once, refusal
+
+
+def refusal_of(monkeypatch: pytest.MonkeyPatch, host: str) -> str:
+    """Why no backend could be opened at `host`; it must not take more than three seconds."""
+
+    async def main(home: Home) -> None:
+        async with open_backend(home, None):
+            pass
+
+    monkeypatch.setenv("DOCKER_HOST", host)
+    start = time.monotonic()
+    with short_home() as home, pytest.raises(RuntimeUnavailable) as raised:
+        anyio.run(main, home)
+    assert time.monotonic() - start < 4
+    return str(raised.value)
+
+
+def test_no_engine_listens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    words = refusal_of(monkeypatch, f"unix://{tmp_path}/no.sock")
+    assert "no Docker engine listens at" in words
+    assert "DOCKER_HOST" in words
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    assert "no Docker engine listens at" in refusal_of(monkeypatch, f"tcp://127.0.0.1:{port}")
+
+
+def test_a_port_that_accepts_and_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        words = refusal_of(monkeypatch, f"tcp://127.0.0.1:{server.getsockname()[1]}")
+    assert "did not answer within 3.0 s" in words
+    assert "is it the right one?" in words
+
+
+def test_something_else_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(1000)
+            connection.sendall(b"220 mail.example ESMTP\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer, args=(server,))
+        thread.start()
+        words = refusal_of(monkeypatch, f"tcp://127.0.0.1:{server.getsockname()[1]}")
+        thread.join()
+    assert "is it the right one?" in words
+
+
+def test_ssh_is_refused_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "ssh -L" in refusal_of(monkeypatch, "ssh://me@far")
+
+
+def test_an_engine_on_another_machine_is_refused() -> None:
+    host = DockerHost("tcp://far:2375", "DOCKER_HOST")
+    with pytest.raises(RuntimeUnavailable, match="runs on another machine"):
+        check_local(host, {"Name": "far", "KernelVersion": "6.1"})
+
+
+@pytest.mark.docker
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user without permission")
+def test_no_permission(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        with short_home() as home:
+            async with open_backend(home, None):
+                pass
+
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        os.environ["HOME"] = "/"
+        try:
+            anyio.run(main)
+        except BaseException as error:
+            os.write(write, f"{type(error).__name__}: {error}".encode())
+        os._exit(0)
+    os.close(write)
+    with open(read) as pipe:
+        words = pipe.read()
+    os.waitpid(child, 0)
+    assert words.startswith("RuntimeUnavailable: no permission for the Docker engine at")
+    assert "usermod -aG docker" in words
+
+
+def with_rule(
+    monkeypatch: pytest.MonkeyPatch, rule: Rule, body: Callable[[DockerBackend], Awaitable[None]]
+) -> None:
+    """Run `body(backend)` on an engine that misbehaves by `rule`."""
+
+    async def main(home: Home) -> None:
+        async with misbehaving_engine(home.state / "d.sock", rule) as host:
+            monkeypatch.setenv("DOCKER_HOST", host)
+            async with opened_backend(home) as backend:
+                with anyio.fail_after(20):
+                    await body(backend)
+
+    with short_home() as home:
+        anyio.run(main, home)
+
+
+CUT = Answer(b"")
+HALF = Answer(
+    b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"Id": "x'
+)
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize(
+    ("request_line", "action"),
+    [
+        ("POST .*/create", HALF),
+        ("GET .*/json", HALF),
+        *itertools.product(
+            ("POST .*/create", "POST .*/start", "GET .*/json", "DELETE /.*/containers/"),
+            (CUT, refusal(503, "starting")),
+        ),
+    ],
+)
+def test_a_bad_answer_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, action: Answer, request_line: str
+) -> None:
+    async def body(backend: DockerBackend) -> None:
+        assert await output_of(backend, "engine.sendall(b'!')") == "!"
+
+    with_rule(monkeypatch, once(request_line, action), body)
+
+
+@pytest.mark.docker
+def test_a_refusal_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(backend: DockerBackend) -> None:
+        with pytest.raises(LaunchError, match=r"could not find bridge docker0.*block_network=True"):
+            await output_of(backend, "")
+
+    action = refusal(500, "network: could not find bridge docker0")
+    with_rule(monkeypatch, once("POST .*/start", action, times=1), body)
+
+
+@pytest.mark.docker
+def test_a_create_that_was_given_up_on_is_removed_when_it_appears(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    thaw = anyio.Event()
+
+    async def body(backend: DockerBackend) -> None:
+        with anyio.move_on_after(0.5):
+            async with backend.launch(spec(HELLO + STAY), Peer):
+                pass
+        # Its directory is gone, which alone fails most late creates: this one finds it again.
+        (backend._sockets.path / "1").mkdir(parents=True)
+        thaw.set()
+        await eventually(lambda: appeared(backend))
+        await eventually(lambda: gone(backend), within=10)
+
+    seen: list[object] = []
+
+    async def appeared(backend: DockerBackend) -> bool:
+        seen.extend(await containers_of(backend))
+        return bool(seen)
+
+    async def gone(backend: DockerBackend) -> bool:
+        return not await containers_of(backend)
+
+    with_rule(monkeypatch, once("POST .*/containers/create", Hold(thaw)), body)
+
+
+@pytest.mark.docker
+def test_the_news_of_an_end_survive_a_cut_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(backend: DockerBackend) -> None:
+        assert await output_of(backend, "engine.sendall(b'!')") == "!"
+
+    with_rule(monkeypatch, once("POST .*/wait", CUT, times=2), body)
