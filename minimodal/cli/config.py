@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
         )
         return 0
     for name, value, origin, about in rows:
-        shown = "" if value is None else _plain(value)
+        shown = "" if value is None else str(value).lower() if isinstance(value, bool) else value
         note = origin if options.show_origin else about
         print(f"{name:<14} {shown!s:<14} {note}")
     return 0
