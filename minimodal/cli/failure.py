@@ -7,6 +7,7 @@ MINIMODAL_DEBUG=1) shows everything.
 from __future__ import annotations
 
 import os
+import select
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
@@ -136,8 +137,11 @@ def _exit_code(error: SystemExit) -> int:
 def _stdout_is_closed() -> bool:
     """Whether our own stdout lost its reader; if so it is silenced, else Python complains at exit."""
     try:
-        sys.stdout.flush()
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), select.POLLOUT)
+        closed = any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+    except (AttributeError, OSError, ValueError):  # no poll on Windows; no descriptor in a notebook
         return False
-    except BrokenPipeError:
+    if closed:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
+    return closed

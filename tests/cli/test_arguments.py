@@ -21,14 +21,12 @@ class Colour(enum.Enum):
 
 def one_of(annotation: Any, default: Any = ...) -> Callable[..., Any]:
     """A function with one parameter `x` of that annotation."""
-    if default is ...:
 
-        def function(x: Any) -> None: ...
-    else:
-
-        def function(x: Any = default) -> None: ...
+    def function(x: Any = default) -> None: ...
 
     function.__annotations__ = {"x": annotation}
+    if default is ...:
+        function.__defaults__ = ()
     return function
 
 

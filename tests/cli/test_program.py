@@ -1,0 +1,342 @@
+"""The program from outside: what goes to which stream, and the exit code of every ending."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import minimodal
+from tests.cli.conftest import Program, environment
+
+Write = Callable[[str, str], Path]
+
+HELLO = """
+app = minimodal.App("hello")
+
+@app.function()
+def square(x: int) -> int:
+    print(f"squaring {x}")
+    return x * x
+
+@app.local_entrypoint()
+def main(x: int = 7) -> None:
+    print(f"{x} squared is {square.remote(x)}")
+"""
+
+
+def test_version_names_python_and_the_files(program: Program) -> None:
+    result = program("--version")
+    assert result.returncode == 0
+    assert result.stdout.startswith(f"minimodal {minimodal.__version__} (Python ")
+    assert str(Path(minimodal.__file__).parent) in result.stdout
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("option", ["--help", "-h", "help"])
+def test_help_lists_commands_and_exit_codes(program: Program, option: str) -> None:
+    result = program(option)
+    assert result.returncode == 0
+    for word in ("run ", "doctor ", "exit codes", "130", "example:"):
+        assert word in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        ([], "minimodal --help"),
+        (["rnu"], "try: minimodal run"),
+        (["docter"], "try: minimodal doctor"),
+        (["xyzzy"], "config"),
+        (["hello.py"], "try: minimodal run hello.py"),
+        (["--colour"], "there is no option --colour"),
+        (["--color", "maybe", "run"], "always"),
+        (["run"], "needs a script"),
+        (["run", "--bakend", "process", "hello.py"], "try: --backend"),
+        (["run", "nowhere.py"], "there is no file nowhere.py"),
+        (["run", "helo.py"], "try: minimodal run hello.py"),
+        (["run", "hello.py:main"], "try: minimodal run hello.py::main"),
+        (["run", "hello.py::squre"], "try: minimodal run hello.py::square"),
+        (["run", "hello.py", "--y", "1"], "there is no option --y"),
+        (["run", "hello.py", "--x", "many"], "'many' is not a whole number"),
+        (["run", "hello.py::square"], "required: --x"),
+        (["run", "--backend", "podman", "hello.py"], "one of auto, docker, bubblewrap, process"),
+        (["run", "-m", "hello.py"], "without -m: hello.py"),
+        (["run", "-m", "nowhere"], "there is no module 'nowhere'"),
+    ],
+)
+def test_a_wrong_command_line_is_2_with_a_way_out(
+    program: Program, script: Write, arguments: list[str], hint: str
+) -> None:
+    script("hello.py", HELLO)
+    result = program(*arguments)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert hint in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+APPS = """
+one, two = minimodal.App("one"), minimodal.App("two")
+
+@one.function()
+def f(): ...
+
+@two.function()
+def g(): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("def f(:\n", ["bad.py", "line 2", "SyntaxError"]),
+        ("x = 1\n", ["bad.py defines no App", "minimodal.App("]),
+        ("app = minimodal.App()\n", ["nothing to run", "@app.local_entrypoint()"]),
+        (APPS, ["several functions", "minimodal run bad.py::f", "minimodal run bad.py::g"]),
+        (HELLO.replace("main(x: int = 7)", "main(x: dict)"), ["annotation of 'x'", "dict"]),
+        (HELLO.replace("main(x: int = 7)", "main(**x)"), ["main(**x)"]),
+        (HELLO.replace("function()", "function"), ["needs parentheses", "at:", "bad.py:5"]),
+        ("from .other import x\n", ["bad.py uses relative imports", "is no package"]),
+    ],
+)
+def test_a_wrong_script_is_1_before_anything_starts(
+    program: Program, script: Write, text: str, parts: list[str]
+) -> None:
+    script("bad.py", text)
+    result = program("run", "bad.py")
+    assert result.returncode == 1
+    assert result.stdout == ""
+    for part in parts:
+        assert part in result.stderr
+    assert "minimodal/cli" not in result.stderr
+
+
+def test_an_entrypoint_runs_here_and_its_function_in_a_container(
+    program: Program, script: Write
+) -> None:
+    script("hello.py", HELLO)
+    result = program("run", "hello.py", "--x", "3")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == ["square | squaring 3", "3 squared is 9"]
+    assert "Created hello: square" in result.stderr
+    assert "Completed in" in result.stderr
+
+
+def test_quiet_leaves_only_what_the_code_prints(program: Program, script: Write) -> None:
+    script("hello.py", HELLO)
+    result = program("run", "-q", "hello.py")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == ["square | squaring 7", "7 squared is 49"]
+
+
+def test_the_help_of_a_script_starts_no_engine(program: Program, script: Write) -> None:
+    script("hello.py", HELLO)
+    result = program("run", "hello.py", "--help", MINIMODAL_HOME="/dev/null/nowhere")
+    assert result.returncode == 0
+    assert "--x INT" in result.stdout
+    assert "default: 7" in result.stdout
+
+
+def test_a_function_is_run_directly_and_its_result_written(
+    program: Program, script: Write, place: Path
+) -> None:
+    script("f.py", "app = minimodal.App()\n@app.function()\ndef f(n: int): return 'é' * n\n")
+    result = program("run", "-w", "out.txt", "f.py::app.f", "--n", "3")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == ""
+    assert (place / "out.txt").read_text() == "ééé"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [("return 3", "returned int"), ("yield 3", "is a generator")],
+)
+def test_what_cannot_be_written_or_run_is_said(
+    program: Program, script: Write, body: str, message: str
+) -> None:
+    script("f.py", f"app = minimodal.App()\n@app.function()\ndef f(): {body}\n")
+    result = program("run", "-w", "out.txt", "f.py")
+    assert result.returncode == 1
+    assert message in result.stderr
+
+
+def test_a_module_of_a_package_is_run(program: Program, script: Write) -> None:
+    script("pkg/__init__.py", "")
+    script("pkg/words.py", "word = 'inside'")
+    script("pkg/job.py", "from .words import word\n" + HELLO.replace("squaring", "{word}"))
+    for reference in (["-m", "pkg.job"], ["pkg/job.py"]):
+        result = program("run", *reference)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.splitlines()[0] == "square | inside 7"
+
+
+def test_an_async_entrypoint(program: Program, script: Write) -> None:
+    text = "async def main() -> None:\n    print(await square.remote.aio(4))\n"
+    script("a.py", HELLO.partition("def main")[0] + text)
+    result = program("run", "-q", "a.py")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "16"
+
+
+def test_a_script_with_a_main_block_is_run_as_a_program(program: Program, script: Write) -> None:
+    text = """
+import sys
+app = minimodal.App("p")
+
+@app.function()
+def f(x):
+    print("in f")
+    return x + 1
+
+if __name__ == "__main__":
+    print(f.remote(1), sys.argv[1:], __name__)
+"""
+    path = script("p.py", text)
+    hosted = program("run", "-q", "p.py", "--any", "thing")
+    assert hosted.returncode == 0, hosted.stderr
+    assert hosted.stdout.splitlines() == [
+        "p | in f".replace("p |", "f |"),
+        "2 ['--any', 'thing'] __main__",
+    ]
+    alone = subprocess.run(
+        [sys.executable, str(path)], env=environment({}), capture_output=True, text=True, check=True
+    )
+    assert alone.stdout.splitlines()[-1] == "2 [] __main__"
+
+
+def failing(where: str) -> str:
+    return f"""
+app = minimodal.App()
+
+def deeper(x):
+    return x / 0
+
+@app.function()
+def f(x):
+    return deeper(x)
+
+@app.local_entrypoint()
+def main():
+    {where}
+"""
+
+
+@pytest.mark.parametrize("where", ["deeper(1)", "f.remote(1)"])
+def test_a_users_exception_is_1_with_a_traceback_of_the_users_frames(
+    program: Program, script: Write, where: str
+) -> None:
+    script("e.py", failing(where))
+    result = program("run", "-q", "e.py")
+    assert result.returncode == 1
+    assert "in main" in result.stderr
+    assert "in deeper" in result.stderr
+    assert result.stderr.rstrip().endswith("ZeroDivisionError: division by zero")
+    assert "minimodal/" not in result.stderr
+
+
+def test_debug_shows_all_frames(program: Program, script: Write) -> None:
+    script("e.py", failing("f.remote(1)"))
+    result = program("--debug", "run", "-q", "e.py")
+    assert result.returncode == 1
+    assert "minimodal/cli/run.py" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("statement", "code", "said"),
+    [
+        ("raise SystemExit(3)", 3, ""),
+        ("raise SystemExit", 0, ""),
+        ("raise SystemExit('no luck')", 1, "no luck"),
+    ],
+)
+def test_the_entrypoints_own_exit_is_the_programs(
+    program: Program, script: Write, statement: str, code: int, said: str
+) -> None:
+    script("x.py", failing(statement))
+    result = program("run", "-q", "x.py")
+    assert result.returncode == code
+    assert result.stderr.strip() == said
+
+
+def test_a_wrong_setting_is_2_and_names_its_origin(program: Program, script: Write) -> None:
+    script("hello.py", HELLO)
+    result = program("run", "hello.py", MINIMODAL_BACKEND="dokcer")
+    assert result.returncode == 2
+    assert "MINIMODAL_BACKEND" in result.stderr
+
+
+def test_an_unknown_variable_is_said_and_ignored(program: Program, script: Write) -> None:
+    script("hello.py", HELLO)
+    result = program("run", "-q", "hello.py", MINIMODAL_BACKND="x")
+    assert result.returncode == 0
+    assert "Did you mean MINIMODAL_BACKEND" in result.stderr
+
+
+def test_a_home_that_cannot_be_used_is_said(program: Program, script: Write) -> None:
+    script("hello.py", HELLO)
+    result = program("run", "hello.py", MINIMODAL_HOME="/dev/null/nowhere")
+    assert result.returncode == 1
+    assert "MINIMODAL_HOME" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+WAITING = """
+import time
+app = minimodal.App()
+
+@app.function()
+def wait():
+    print("waiting", flush=True)
+    time.sleep(600)
+
+@app.local_entrypoint()
+def main():
+    wait.remote()
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (signal.SIGINT, 130, "stopping (again to force)"),
+        (signal.SIGTERM, 143, ""),
+        (signal.SIGHUP, 129, ""),
+    ],
+)
+def test_a_signal_stops_all_and_leaves_nothing(
+    script: Write, number: int, code: int, said: str
+) -> None:
+    path = script("w.py", WAITING)
+    command = [sys.executable, "-m", "minimodal", "run", "-q", str(path)]
+    process = subprocess.Popen(
+        command, env=environment({}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "wait | waiting\n"
+    os.kill(process.pid, number)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert (out, err.strip()) == ("", said)
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(script: Write) -> None:
+    text = WAITING.replace('print("waiting", flush=True)', 'print("waiting\\n" * 100000)')
+    path = script("w.py", text)
+    command = [sys.executable, "-m", "minimodal", "run", "-q", str(path)]
+    process = subprocess.Popen(
+        command, env=environment({}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    assert process.stderr
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=20) != 0
+    assert process.stderr.read() == ""
+    process.stderr.close()
