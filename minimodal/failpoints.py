@@ -36,7 +36,6 @@ NAMES = (
     "store.commit.begin",
     "store.commit.written",
     "store.commit.synced",
-    "store.acknowledged",
     "store.close",
 )
 

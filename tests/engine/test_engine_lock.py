@@ -18,7 +18,7 @@ from minimodal import engine_lock
 from minimodal.clock import ManualClock
 from minimodal.engine_lock import hold_engine_lock, is_alive, live_engines, sweep_dead_engines
 from minimodal.errors import AlreadyExistsError, StateError
-from minimodal.home import Home, open_home
+from minimodal.home import Home
 
 CHILD = """
 import sys
@@ -29,11 +29,6 @@ with hold_engine_lock(open_home(sys.argv[1]), sys.argv[2], role="up", sole="sole
     print("held", flush=True)
     sys.stdin.read()
 """
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return open_home(tmp_path / "h")
 
 
 @contextmanager
