@@ -92,10 +92,9 @@ class Host:
             client_threads.discard(threading.get_ident())
 
     async def _main(self) -> None:
-        import importlib
-
         import anyio
 
+        from .backends.choose import open_best
         from .engine.client import LoopClient
         from .engine.engine import open_engine
         from .home import open_home
@@ -104,15 +103,14 @@ class Host:
         stop = anyio.Event()
         self.loop = asyncio.get_running_loop()
         self._stop = lambda: _call_in(self.loop, stop.set)
-        name = "process" if self.config.backend == "auto" else self.config.backend
-        open_backend = importlib.import_module(f"minimodal.backends.{name}").open_backend
         async with (
-            open_backend(home, self.config) as backend,
-            open_engine(backend, this_machine(self.config)) as engine,
+            open_best(self.config.backend, home, self.config) as choice,
+            open_engine(choice.backend, this_machine(self.config)) as engine,
         ):
             self.engine = engine
             for subscriber in self._subscribers:
                 engine.events.subscribe(subscriber)
+            engine.events.publish("notice", "backend", text=choice.why)
             self.client = LoopClient(engine, self.loop)
             self._ready.set_result(None)
             try:
