@@ -1,0 +1,189 @@
+"""The user's script of the tests in this folder: what runs in the containers."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import re
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import minimodal
+
+app = minimodal.App("core")
+
+
+class Custom(Exception):
+    """An exception with a constructor that pickle alone would call wrongly."""
+
+    def __init__(self, number: int, *, why: str = "unknown") -> None:
+        super().__init__(number)
+        self.why = why
+
+
+class Refuses:
+    def __reduce__(self) -> Any:
+        raise TypeError("this object refuses to be pickled")
+
+
+def explode() -> None:
+    raise ValueError("it arrived and then broke")
+
+
+class Explodes:
+    """Pickles well and cannot be unpickled."""
+
+    def __reduce__(self) -> Any:
+        return explode, ()
+
+
+@app.function()
+def square(x: int) -> int:
+    return x * x
+
+
+@app.function()
+def add(a: int, b: int, *, times: int = 1) -> int:
+    return (a + b) * times
+
+
+@app.function()
+async def async_add(a: int, b: int) -> int:
+    await asyncio.sleep(0)
+    return a + b
+
+
+@app.function()
+def echo(value: Any) -> Any:
+    return value
+
+
+@app.function()
+def where() -> dict[str, Any]:
+    return {
+        "pid": os.getpid(),
+        "cwd": os.getcwd(),
+        "local": minimodal.is_local(),
+        "call": minimodal.current_function_call_id(),
+        "input": minimodal.current_input_id(),
+        "env": dict(os.environ),
+        "module": __name__,
+    }
+
+
+@app.function()
+def count(n: int) -> Iterator[int]:
+    yield from range(n)
+
+
+@app.function()
+async def async_count(n: int) -> AsyncIterator[int]:
+    for i in range(n):
+        yield i
+
+
+@app.function()
+def breaks_after(n: int) -> Iterator[int]:
+    yield from range(n)
+    raise Custom(n, why="after the items")
+
+
+@app.function()
+def leaves_a_mark(path: str) -> Iterator[int]:
+    """Yields for ever; writes a file when it is closed."""
+    try:
+        n = 0
+        while True:
+            yield n
+            n += 1
+    finally:
+        with open(path, "w") as file:
+            file.write("closed")
+
+
+@app.function()
+def fails(number: int) -> None:
+    try:
+        _ = {}["missing"]  # type: ignore[var-annotated]  # nothing is in it
+    except KeyError as error:
+        raise Custom(number, why="because") from error
+
+
+@app.function()
+def ends_process(how: str) -> str:
+    if how == "sys.exit":
+        sys.exit(3)
+    if how == "os._exit":
+        os._exit(4)
+    if how == "segfault":
+        ctypes.string_at(0)
+    if how == "kill":
+        os.kill(os.getpid(), 15)
+    return "alive"
+
+
+@app.function()
+def gives(what: str) -> Any:
+    return {"refuses": Refuses, "explodes": Explodes, "number": lambda: 1}[what]()
+
+
+@app.function(timeout=1)
+def sleeps(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+@app.function(timeout=1)
+def holds_the_gil() -> bool:
+    """Catastrophic backtracking inside the C code of `re`: no signal handler runs."""
+    return re.match(r"(a+)+$", "a" * 40 + "b") is None
+
+
+@app.function(timeout=1)
+async def async_sleeps(seconds: float) -> float:
+    await asyncio.sleep(seconds)
+    return seconds
+
+
+@app.function(retries=minimodal.Retries(max_retries=2, initial_delay=0.0))
+def succeeds_at_third(path: str) -> int:
+    with open(path, "a") as file:
+        file.write("x")
+    tried = os.path.getsize(path)
+    if tried < 3:
+        raise ValueError(f"attempt {tried}")
+    return tried
+
+
+@app.function()
+def prints(lines: int) -> None:
+    for i in range(lines):
+        print(f"line {i}")
+    print("to stderr", file=sys.stderr)
+    os.write(1, b"from the descriptor\n")
+
+
+@app.function()
+def sum_of_squares(n: int) -> int:
+    return sum(square.map(range(n)))
+
+
+@app.function(max_containers=1)
+def factorial(n: int) -> int:
+    return 1 if n <= 1 else n * factorial.remote(n - 1)
+
+
+@app.function()
+def endless(depth: int) -> int:
+    return endless.remote(depth + 1)
+
+
+@app.function()
+def waits_for(path: str) -> str:
+    """Runs until the file is there."""
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    return path
