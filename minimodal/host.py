@@ -52,6 +52,8 @@ class Host:
 
     def start(self) -> Host:
         """Start the engine and make it the current client. Raises what its start raises."""
+        if self._thread is not None:
+            return self  # a script needed it while it was still being imported
         self._thread = threading.Thread(target=self._run, name="minimodal-engine", daemon=True)
         self._thread.start()
         self._ready.result()
@@ -65,6 +67,21 @@ class Host:
         context.set_client(self._previous)
         self._stop()
         self._thread.join()
+
+    def wait_idle(self) -> None:
+        """Wait until no call waits or runs (`minimodal run --detach`)."""
+        idle: Future[None] = Future()
+
+        def look() -> None:
+            pending = (live for live in self.engine.calls.values() if live.outcome is None)
+            live = next(pending, None)
+            if live is None:
+                idle.set_result(None)
+            else:
+                live.waiters.append(lambda _: _call_in(self.loop, look))
+
+        _call_in(self.loop, look)
+        idle.result()
 
     def __enter__(self) -> Host:
         return self.start()
@@ -146,9 +163,15 @@ def _has_uvloop() -> bool:
 _ambient: Host | None = None
 
 
+def set_ambient(host: Host | None) -> None:
+    """Start `host` where code needs an engine and has started none. None: one of its own."""
+    global _ambient
+    _ambient = host
+
+
 def start_ambient() -> Any:
     """The engine of a script or notebook that started none itself; it stops when Python exits."""
     global _ambient
-    _ambient = Host().start()
+    _ambient = (_ambient or Host()).start()
     atexit.register(_ambient.stop)
     return _ambient.client

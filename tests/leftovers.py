@@ -87,9 +87,14 @@ def children() -> list[str]:
 
 
 def containers() -> list[str]:
-    """The containers of any minimodal engine of this home, on the Docker engine in use."""
+    """The containers of engines whose home lies in this session's scratch directory."""
     try:
-        answer = docker_json('/containers/json?all=1&filters={"label":["minimodal.engine"]}')
+        answer = docker_json('/containers/json?all=1&filters={"label":["minimodal.home"]}')
     except OSError:
         return []
-    return [str(each["Id"])[:12] for each in answer if isinstance(each, dict)]
+    scratch = os.path.dirname(os.environ.get("MINIMODAL_HOME", "/nowhere"))
+    return [
+        f"{each['Id'][:12]} {each['State']}"
+        for each in answer
+        if each["Labels"]["minimodal.home"].startswith(scratch)
+    ]

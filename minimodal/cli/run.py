@@ -5,18 +5,21 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .failure import UsageError
 from .parser import Parser, add_backend, load_settings
 from .reference import Script, find, is_program, load, parse, run_program
+from .screen import Screen
 
 if TYPE_CHECKING:
     import argparse
 
+    from minimodal.host import Host
+
     from .choice import Target
-    from .screen import Screen
 
 WITH_VALUE = {"-n", "--name", "-w", "--write-result", "-e", "--env", "--backend", "--progress"}
 
@@ -31,10 +34,20 @@ def main(arguments: list[str]) -> int:
         os.environ["MINIMODAL_HOME"] = str(config.home)  # for all that opens the home later
     script = find(parse(reference, is_module=options.module))
     sys.argv = [str(script.path), *rest]
-    if not script.reference.target and is_program(script):
-        return _run(options, config, None, lambda: run_program(script))
-    target, call = _prepare(script, rest)
-    return _run(options, config, target, call)
+    quiet = options.quiet or options.progress == "none"
+    with Screen(quiet=quiet, plain=options.progress == "plain") as screen, _host(config) as host:
+        host.subscribe(screen.event)
+        if not script.reference.target and is_program(script):
+            with host:
+                run_program(script)
+        else:
+            target, call = _prepare(script, rest)
+            with host:
+                result = _run_target(options, target, call, screen, host)
+            if options.write_result:
+                _write(options.write_result, target.name, result)
+        screen.say(f"Completed in {screen.elapsed()}", "done")
+    return 0
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], str | None, list[str]]:
@@ -100,33 +113,27 @@ def _prepare(script: Script, rest: list[str]) -> tuple[Target, Callable[[], Any]
     return target, target.caller(args, kwargs)
 
 
-def _run(
-    options: argparse.Namespace,
-    config: Any,
-    target: Target | None,
-    call: Callable[[], Any],
-) -> int:
-    from minimodal.host import Host
+@contextmanager
+def _host(config: Any) -> Iterator[Host]:
+    """The engine of this run, not started yet; a script that calls a function while it is imported
+    starts it earlier than we do."""
+    from minimodal.host import Host, set_ambient
 
-    from .screen import Screen
-
-    quiet = options.quiet or options.progress == "none"
-    with Screen(quiet=quiet, plain=options.progress == "plain") as screen:
-        host = Host(config)
-        host.subscribe(screen.event)
-        with host:
-            if target is None:
-                call()
-            else:
-                result = _run_target(options, target, call, screen)
-        screen.say(f"Completed in {screen.elapsed()}", "done")
-    if options.write_result and target is not None:
-        _write(options.write_result, target.name, result)
-    return 0
+    host = Host(config)
+    set_ambient(host)
+    try:
+        yield host
+    finally:
+        set_ambient(None)
+        host.stop()
 
 
 def _run_target(
-    options: argparse.Namespace, target: Target, call: Callable[[], Any], screen: Screen
+    options: argparse.Namespace,
+    target: Target,
+    call: Callable[[], Any],
+    screen: Screen,
+    host: Host,
 ) -> Any:
     with target.app.run(name=options.name, detach=options.detach) as app:
         functions = ", ".join([*app.registered_functions, *app.registered_classes])
@@ -134,6 +141,8 @@ def _run_target(
         result = call()
         if inspect.iscoroutine(result):
             result = _await(result)
+        if options.detach:
+            host.wait_idle()
     return result
 
 

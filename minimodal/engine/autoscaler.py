@@ -7,9 +7,11 @@ The rule, for calls that wait or run above the target concurrency:
 - what the present containers will finish within one cold start doesn't justify a new container;
 - the rest gets as many as finish it in the longer of one service time and one cold start (Little's
   law): calls of 5 s get a container each, a thousand calls of 10 ms get a few;
-- a call that has waited longer than a cold start shows that the estimate was wrong: grow anyway;
+- a call that has waited longer than a cold start, while nothing new came up, shows that the
+  estimate was wrong: grow anyway, in small steps;
 - while service time or cold start are unknown the pool grows in steps, each proved by the last
-  (as TCP's slow start), so that code which dies at start costs a few starts and not a hundred.
+  (as TCP's slow start), so that code which dies at start costs a few starts and not a hundred, and
+  a burst of calls that turn out to be short doesn't fill the host.
 
 It shrinks only by age: a container idle for the scaledown window goes, the longest idle first. What
 grows by load and shrinks by age can't flap.
@@ -27,7 +29,8 @@ UNPROVED_STARTS = 2
 """Containers started at once while none of the pool has ever come up."""
 
 GROWTH = 4
-"""How many new containers each ready one justifies while the service time is unknown."""
+"""How many new containers each ready one justifies while the service time is unknown but no longer
+short: a call has run for a quarter of a cold start. Until then it is one."""
 
 DEFAULT_COLD_START = 0.5
 """Seconds; what a cold start is taken to last before one was measured."""
@@ -58,8 +61,9 @@ class PoolView:
     """One pool as the planner sees it.
 
     `queued`: waiting calls that the users' quotas would let run (`FairQueue.runnable`).
-    `waiting_since`: when the oldest of them was queued. `service_time`, `cold_start`: see `smooth`;
-    None until measured. `may_start`: how many containers may be starting at once (the breaker's
+    `waiting_since`: when the oldest of them was queued. `running_since`: when the oldest running call
+    began. `empty_since`: since when calls wait and no container is live. `service_time`,
+    `cold_start`: see `smooth`; None until measured. `may_start`: how many containers may be starting at once (the breaker's
     `allowance`, 0 while the image is built); None: any number. `weight`: against other pools.
     """
 
@@ -67,6 +71,8 @@ class PoolView:
     containers: tuple[ContainerView, ...] = ()
     queued: int = 0
     waiting_since: float | None = None
+    running_since: float | None = None
+    empty_since: float | None = None
     service_time: float | None = None
     cold_start: float | None = None
     resources: Resources = field(default_factory=Resources)
@@ -95,11 +101,12 @@ def wanted_now(view: PoolView, now: float) -> int:
     one_each = ready + ceil(pressure / target)
     unproved = view.service_time is None or view.cold_start is None
     if unproved:
-        step = GROWTH * ready if ready else UNPROVED_STARTS
+        step = (
+            UNPROVED_STARTS if not ready else ready if now < seems_long_at(view) else GROWTH * ready
+        )
         return clamp(view, min(one_each, ready + step))
     by_estimate = ready + ceil(_worth_starting(view, pressure, ready * target) / target)
-    waited = now - view.waiting_since if view.waiting_since is not None and view.queued else 0.0
-    if waited >= cold_start(view):
+    if view.queued and now >= overdue_at(view):
         by_estimate = max(by_estimate, ready + max(1, ready // 2))
     return clamp(view, min(one_each, max(1, by_estimate)))
 
@@ -142,6 +149,25 @@ def cold_start(view: PoolView) -> float:
     return DEFAULT_COLD_START if view.cold_start is None else view.cold_start
 
 
+def grows_at(view: PoolView) -> tuple[float, ...]:
+    """When time alone may make `wanted_now` larger."""
+    return (overdue_at(view), seems_long_at(view)) if view.queued else ()
+
+
+def overdue_at(view: PoolView) -> float:
+    """When the oldest waiting call has waited a cold start, and as long since the newest came up."""
+    if view.waiting_since is None:
+        return float("inf")
+    start = cold_start(view)
+    newest = max((each.started for each in view.containers), default=0.0)
+    return max(view.waiting_since + start, newest + 2 * start)
+
+
+def seems_long_at(view: PoolView) -> float:
+    """When calls of unknown service time are taken to be worth many containers."""
+    return (view.running_since or 0.0) + cold_start(view) / 4
+
+
 def _worth_starting(view: PoolView, pressure: int, slots: int) -> float:
     """For how many calls at once new containers are worth their start, of `pressure` surplus calls."""
     service = max(view.service_time or 0.0, 1e-6)
@@ -153,4 +179,4 @@ def _worth_starting(view: PoolView, pressure: int, slots: int) -> float:
 def _expired(view: PoolView, each: ContainerView, now: float) -> bool:
     if each.state is not ContainerState.READY or each.inputs:
         return False
-    return now - each.idle_since >= view.scaling.scaledown_window
+    return now >= each.idle_since + view.scaling.scaledown_window

@@ -76,6 +76,9 @@ class Lane(Generic[T]):
         self.buried = 0  # sum of `dead`
 
     def __iter__(self) -> Iterator[T]:
+        if not self.dead:
+            yield from self.items
+            return
         dead = dict(self.dead)
         for item in self.items:
             if dead.get(item):

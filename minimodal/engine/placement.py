@@ -10,6 +10,8 @@ order: idle containers above `min_containers`, containers still starting that no
 idle ones below it (only for a pool that has none at all), and at last a busy container of a pool
 that has more than its share is retired: it finishes what it runs and takes nothing new. So a busy
 container is never killed, and a pool that always has work can't keep the others out for ever.
+Weights decide how many containers a pool gets beyond its first; where there are more pools than
+containers, they take turns.
 
 Room that is being freed is promised to the pool it was freed for. Starts use only room that is free.
 """
@@ -34,7 +36,8 @@ the container's own cold start takes; until then only if it has been idle that l
 short calls doesn't lose its container between two of them."""
 
 TURN = 1.0
-"""Seconds. Where not every pool can have a container, one keeps it this long, or ten cold starts."""
+"""Seconds. Where not every pool can have a container, one keeps it this long, or ten cold starts. A
+pool that would have more than its share with one waits as many turns as it would have too much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +86,10 @@ class _Pool:
         if view.scaling.max_containers is not None:  # retiring ones count: at most so many at once
             self.startable = min(self.startable, view.scaling.max_containers - len(view.containers))
         self.least = view.scaling.min_containers
+        self.starved = now - view.empty_since if view.empty_since is not None else 0.0
         self.waited = now - view.waiting_since if view.waiting_since is not None else 0.0
-        self.cold_start = autoscaler.cold_start(view)
-        self.grace = min(self.cold_start, LONGEST_GRACE)
-        self.turn = max(TURN, 10 * self.cold_start)
+        self.grace = min(autoscaler.cold_start(view), LONGEST_GRACE)
+        self.turn = max(TURN, 10 * autoscaler.cold_start(view))
 
     def share(self, more: int = 0) -> float:
         return (self.count + more) * self.unit
@@ -154,12 +157,13 @@ class _Planner:
         heap = []
         for index, pool in enumerate(self.pools):
             if pool.wants(pool.wanted):
-                heap.append((pool.share(), index))
-            elif pool.view.queued and pool.waited < pool.cold_start:
-                self._wake(self.now + pool.cold_start - pool.waited)
+                heap.append((pool.share(), -pool.starved, index))
+            for moment in autoscaler.grows_at(pool.view):
+                if self.now < moment < float("inf"):
+                    self._wake(moment)
         heapify(heap)
         while heap:
-            _, index = heappop(heap)
+            *_, index = heappop(heap)
             pool = self.pools[index]
             if not (self._place(pool) or self._place_later(pool) or self._make_room(pool)):
                 self.waiting[pool.view.key] = (
@@ -167,7 +171,7 @@ class _Planner:
                     or "the nodes' cpu and memory are in use by others with the same right to them"
                 )
             elif pool.wants(pool.wanted):
-                heappush(heap, (pool.share(), index))
+                heappush(heap, (pool.share(), -pool.starved, index))
 
     def keep_warm(self) -> None:
         """Containers ahead of need, where there is room that nobody waits for."""
@@ -248,7 +252,8 @@ class _Planner:
             tiers.append((owner, each, owner.wanted) for owner, each in unused)
         tiers.append(self._above_its_share(pool.share(more=1)))
         if not pool.live and not pool.count:
-            turns = (pair for pair in self.ready if self._reached(pair[1].started + pair[0].turn))
+            over = sorted(self.ready, key=lambda pair: -pair[0].share())
+            turns = (pair for pair in over if self._turn_is_over(*pair, pool))
             tiers.append((owner, each, 0) for owner, each in turns)
         for owner, each, least in chain.from_iterable(tiers):
             ending = each.id in self.stop or each.id in self.retire
@@ -270,6 +275,13 @@ class _Planner:
     def _gives_way(self, owner: _Pool, each: ContainerView, pool: _Pool) -> bool:
         waits_since = self.now - pool.waited
         return self._reached(min(each.idle_since, waits_since) + owner.grace)
+
+    def _turn_is_over(self, owner: _Pool, each: ContainerView, pool: _Pool) -> bool:
+        excess = pool.share(more=1) / max(owner.share(), owner.unit)
+        due = each.started + owner.turn
+        if excess > 1 + 1e-6:
+            due = max(due, self.now - pool.starved + owner.turn * excess)
+        return self._reached(due)
 
     def _reached(self, moment: float) -> bool:
         """Whether it has come; if not, plan again when it does."""

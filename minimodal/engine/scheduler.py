@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from heapq import heappop, heappush, heapreplace
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from minimodal.errors import InvalidError, ResourceExhaustedError
@@ -161,6 +162,13 @@ class FairQueue(Generic[T]):
         for line in sorted(self._lines.values(), key=lambda line: line.tag):
             for key in sorted(line.lanes):
                 yield from line.lanes[key]
+
+    def heads(self) -> Iterator[T]:
+        """The first waiting item of each user and priority: the one that waits longest is among them."""
+        for line in self._lines.values():
+            if line.count:
+                for lane in line.lanes.values():
+                    yield from islice(lane, 1)
 
     def users(self) -> dict[str, int]:
         """How many calls of each user wait."""

@@ -211,6 +211,37 @@ if __name__ == "__main__":
     assert alone.stdout.splitlines()[-1] == "2 [] __main__"
 
 
+def test_a_script_may_call_a_function_while_it_is_imported(program: Program, script: Write) -> None:
+    text = HELLO.replace(
+        "@app.local", "early = minimodal.is_local() and square.remote(2)\n\n@app.local", 1
+    )
+    script("e.py", text.replace("{x} squared", "{early} {x} squared"))
+    result = program("run", "-q", "e.py")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[0] == "square | squaring 2"
+    assert result.stdout.splitlines()[-1] == "4 7 squared is 49"
+
+
+def test_detached_calls_are_waited_for(program: Program, script: Write) -> None:
+    text = """
+import time
+app = minimodal.App()
+
+@app.function()
+def slow(n):
+    time.sleep(0.3)
+    print("ended", n)
+
+@app.local_entrypoint()
+def main():
+    slow.spawn(1)
+"""
+    script("d.py", text)
+    attached, detached = program("run", "-q", "d.py"), program("run", "-q", "-d", "d.py")
+    assert (attached.returncode, attached.stdout) == (0, "")
+    assert (detached.returncode, detached.stdout) == (0, "slow | ended 1\n")
+
+
 def failing(where: str) -> str:
     return f"""
 app = minimodal.App()

@@ -63,7 +63,8 @@ def pool(text: str = "", key: str = "f", **fields: Any) -> PoolView:
         ("first steps are small", "", {"queued": 50, "service_time": None}, 2),
         ("and small if it never came up", "starting", {"queued": 50, "cold_start": None}, 2),
         ("unknown service time always grows", "busy", {"queued": 1, "service_time": None}, 2),
-        ("four times as many", "busy busy", {"queued": 50, "service_time": None}, 10),
+        ("a step as large as it is", "busy busy", {"queued": 50, "service_time": None, "running_since": NOW}, 4),
+        ("larger ones for long calls", "busy busy", {"queued": 50, "service_time": None, "running_since": NOW - 0.1}, 10),
         ("busy are kept", "busy busy busy", {}, 3),
         ("idle are kept for the window", "idle:59 idle:1", {}, 2),
         ("and no longer", "idle:60 idle:61 idle:1", {}, 1),
@@ -80,6 +81,7 @@ def pool(text: str = "", key: str = "f", **fields: Any) -> PoolView:
         ("no burst for a moment", "busy:9", {"max_inputs": 10, "target_inputs": 8, "service_time": 0.01}, 1),
         ("waited longer than a start", "busy", {"queued": 2, "service_time": 0.01, "waiting_since": NOW - 1}, 2),
         ("not yet", "busy", {"queued": 2, "service_time": 0.01, "waiting_since": NOW - 0.1}, 1),
+        ("something new came up just now", "busy", {"queued": 2, "service_time": 0.01, "waiting_since": NOW - 999, "cold_start": 300.0}, 1),
         ("it is starting already", "busy starting", {"queued": 2, "service_time": 0.01, "waiting_since": NOW - 1}, 2),
     ],
 )  # fmt: skip
@@ -168,7 +170,9 @@ def test_room_being_freed_is_not_freed_twice_nor_given_to_another() -> None:
 
 def test_between_two_short_calls_a_container_is_kept_for_a_moment() -> None:
     loop = pool("idle:0.05 busy", key="a", cold_start=0.4)
-    needy = pool("busy busy", key="b", queued=9, waiting_since=NOW)
+    needy = pool(
+        "busy busy", key="b", queued=9, waiting_since=NOW, service_time=60.0, cold_start=5.0
+    )
     result = plan([loop, needy], [HOST], NOW)
     assert not result.stop
     assert result.wake_at == pytest.approx(NOW + 0.35)
@@ -205,12 +209,15 @@ def test_busy_containers_are_never_stopped_but_a_hog_retires_one() -> None:
 def test_pools_take_turns_where_only_one_fits() -> None:
     all_of_it = Resources(cpu=2.0, memory=128)
     holder = pool("busy", key="a", queued=9, resources=all_of_it)
-    needy = pool(key="b", queued=1, resources=all_of_it, waiting_since=NOW)
+    needy = pool(key="b", queued=1, resources=all_of_it, empty_since=NOW)
     assert plan([holder, needy], [HOST], NOW).retire == ("a0",)
     fresh = replace(holder, containers=(replace(holder.containers[0], started=NOW - 1),))
     result = plan([fresh, needy], [HOST], NOW)
     assert result.retire == ()
     assert result.wake_at == pytest.approx(NOW - 1 + 3.0)
+    light = replace(needy, weight=0.25)  # it waits as much longer as it has less right to it
+    assert plan([holder, light], [HOST], NOW + 11).retire == ()
+    assert plan([holder, light], [HOST], NOW + 12.1).retire == ("a0",)
 
 
 def test_starts_that_nobody_needs_any_more_give_way() -> None:

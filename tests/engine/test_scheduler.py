@@ -268,6 +268,18 @@ def test_bad_quotas(bad: dict[str, float]) -> None:
         Quota(**bad)  # type: ignore[arg-type]  # the point of the test
 
 
+def test_heads_are_the_first_of_each_user_and_priority() -> None:
+    queue: FairQueue[str] = FairQueue(Tenants())
+    fill(queue, "a", 3)
+    fill(queue, "b", 2)
+    queue.push("a9", "a", 5)
+    queue.discard("a0")
+    assert sorted(queue.heads()) == ["a1", "a9", "b0"]
+    queue.discard("b0")
+    queue.discard("b1")
+    assert sorted(queue.heads()) == ["a1", "a9"]
+
+
 # --- the pool's own numbers -----------------------------------------------------------------------
 
 

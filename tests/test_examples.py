@@ -1,0 +1,57 @@
+"""The examples run for real, on every backend that works here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.cli.conftest import environment
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+def run(backend: str, example: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "minimodal", "run", str(EXAMPLES / example), *arguments],
+        env=environment({"MINIMODAL_BACKEND": backend}),
+        capture_output=True,
+        text=True,
+        timeout=55,
+        check=False,
+    )
+
+
+def test_hello(backend: str) -> None:
+    result = run(backend, "hello.py", "--x", "12")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == ["square | squaring 12", "12 squared is 144"]
+
+
+def test_ctrl_c_leaves_nothing(backend: str, tmp_path: Path) -> None:
+    script = tmp_path / "waiting.py"
+    script.write_text(
+        "import time, minimodal\n"
+        "app = minimodal.App()\n"
+        "@app.function()\n"
+        "def wait(n):\n"
+        "    print('waiting', flush=True)\n"
+        "    time.sleep(600)\n"
+        "@app.local_entrypoint()\n"
+        "def main():\n"
+        "    list(wait.map(range(2)))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "minimodal", "run", "-q", str(script)],
+        env=environment({"MINIMODAL_BACKEND": backend}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "wait | waiting\n"
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err.strip()) == (130, "stopping (again to force)")
