@@ -29,6 +29,8 @@ MAX_FRAMES = 100
 MAX_MESSAGE = 64 * 1024
 MAX_CHAIN = 32
 
+IMPORTLIB = os.path.join("importlib", "__init__.py")
+
 FrameRecord = tuple[str, int, str, str]  # file name, line number, function, source line
 
 
@@ -154,7 +156,7 @@ def _user_frames(tb: TracebackType | None) -> list[FrameRecord]:
     sources = os.environ.get("MINIMODAL_SOURCES_DIR", SOURCES_DIR)  # of the process backend
     for frame, lineno in traceback.walk_tb(tb):
         code = frame.f_code
-        if code.co_filename.startswith(PACKAGE) and not frames:
+        if not frames and _is_machinery(code.co_filename):
             continue
         line = linecache.getline(code.co_filename, lineno, frame.f_globals).rstrip("\n")
         name = code.co_filename
@@ -164,6 +166,11 @@ def _user_frames(tb: TracebackType | None) -> list[FrameRecord]:
     return frames[:MAX_FRAMES]
 
 
+def _is_machinery(filename: str) -> bool:
+    """The agent, and the import system that it starts user code through."""
+    return filename.startswith((PACKAGE, "<frozen importlib")) or filename.endswith(IMPORTLIB)
+
+
 def format_remote(error: BaseException) -> str:
     """The traceback as text, without the agent's own frames."""
     try:
@@ -171,7 +178,7 @@ def format_remote(error: BaseException) -> str:
         part: Any = packed
         seen = 0
         while part is not None and seen < MAX_CHAIN:
-            kept = [f for f in part.stack if not f.filename.startswith(PACKAGE)]
+            kept = [f for f in part.stack if not _is_machinery(f.filename)]
             part.stack = traceback.StackSummary.from_list(kept or list(part.stack))
             part = part.__cause__ or part.__context__
             seen += 1

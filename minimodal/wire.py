@@ -44,7 +44,7 @@ class Kind(IntEnum):
         14  # S → E: seq: the last call that slot (meta) has begun; later ones were given back
     )
     CALL = 20  # E → X: meta fields joined by NUL; body args. seq names it in all answers
-    RESULT = 21  # X → E: body value
+    RESULT = 21  # X → E: meta seconds that it took; body value
     ERROR = 22  # X → E: JSON type, message, traceback; body: pickled exception
     YIELD = 23  # X → E: body one item
     CANCEL = 24  # E → X

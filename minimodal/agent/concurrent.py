@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import inspect
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,7 +20,7 @@ from minimodal.errors import InputCancellation
 from minimodal.wire import Frame, Kind
 
 from . import logs
-from .executor import Credits, Input, result_of
+from .executor import Credits, Input, result_of, seconds_since
 from .link import Link
 from .slot_words import INTERRUPT, SlotWords
 from .target import Start, Target, is_async
@@ -104,6 +105,7 @@ class ConcurrentExecutor:
     async def _work(self, one: Input) -> None:
         context.current_input.set(one.context)
         try:
+            started = time.perf_counter()
             args, kwargs = one.arguments()
             function = self._target.callable(one.method)
             if one.stream:
@@ -120,7 +122,7 @@ class ConcurrentExecutor:
             self._fail(one, error)
         else:
             logs.flush()
-            self._link.send(Kind.RESULT, one.seq, "", payload)
+            self._link.send(Kind.RESULT, one.seq, seconds_since(started), payload)
 
     def _fail(self, one: Input, error: BaseException) -> None:
         logs.flush()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -95,9 +95,7 @@ class Engine:
     ) -> None:
         """Register functions and build their images. Raises ImageBuildError."""
         images = {spec.image.digest: spec.image for spec in specs if spec.image is not None}
-        async with anyio.create_task_group() as builds:
-            for image in images.values():
-                builds.start_soon(self._build, image)
+        await self._build_all(images.values())
         self.apps[app_id] = App(app_id, name, deployed)
         for spec in specs:
             self.add_pool(spec, name)
@@ -141,6 +139,23 @@ class Engine:
         )
 
     # --- images --------------------------------------------------------------------------------------
+
+    async def _build_all(self, images: Iterable[ImageSpec]) -> None:
+        """Build at the same time; the first failure is raised as itself and ends the others."""
+        failures: list[Error] = []
+
+        async def build(image: ImageSpec) -> None:
+            try:
+                await self._build(image)
+            except Error as error:
+                failures.append(error)
+                builds.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as builds:
+            for image in images:
+                builds.start_soon(build, image)
+        if failures:
+            raise failures[0]
 
     async def _build(self, image: ImageSpec) -> ImageRef:
         digest = image.digest
@@ -249,12 +264,14 @@ class Engine:
             yield
             return
         live.waiting += 1
+        live.pool.waiting += 1
         try:
             if live.slot is not None:
                 live.slot.on_waiting()
             yield
         finally:
             live.waiting -= 1
+            live.pool.waiting -= 1
 
     def delay_before(self, policy: RetryPolicy, attempt: int) -> float:
         delay = policy.initial_delay * policy.backoff_coefficient ** (attempt - 1)

@@ -54,6 +54,7 @@ class Pool:
         self.service_time: float | None = None  # moving average, seconds
         self.cold_start: float | None = None
         self.running = 0
+        self.waiting = 0  # calls that run and wait for nested ones
         self.start_failures = 0  # in a row
         self.retry_start_at = 0.0  # loop time before which no container is started
         self.closed = False
@@ -118,9 +119,10 @@ class Pool:
             if self.spec.single_use:
                 slot.session.retire()
         if queue:
-            for session in self.sessions:
-                if session.ready and not session.stopping:
-                    session.lend()
+            if self.waiting:
+                for session in self.sessions:
+                    if session.ready and not session.stopping:
+                        session.lend()
             self.engine.planner.wake()
 
     def dispatch_later(self) -> None:
@@ -167,6 +169,7 @@ class Pool:
         live: LiveCall,
         slot: Slot,
         payload: Payload,
+        seconds: float,
         failure: Failure | None,
         why: CallState | None,
     ) -> None:
@@ -177,7 +180,8 @@ class Pool:
         if len(slot.session.slots) > 1:
             slot.session.take_back_lent()
         if why is None and failure is None:
-            self.service_time = smooth(self.service_time, now - live.started_at)
+            # As the executor saw it: on a busy machine the way there and back takes longer.
+            self.service_time = smooth(self.service_time, min(seconds, now - live.started_at))
             self.engine.finish(live, Outcome(CallState.OK, payload, None, live.attempts + 1))
         elif why is CallState.TIMEOUT:
             self._attempt_failed(live, CallState.TIMEOUT, self._timed_out())

@@ -193,7 +193,8 @@ class Slot:
         live.slot = None
         if self._serial and self.inflight:
             self._next_head()
-        live.pool.answered(live, self, frame.payload, failure, why)
+        seconds = float(frame.meta) if failure is None else 0.0
+        live.pool.answered(live, self, frame.payload, seconds, failure, why)
 
     def _next_head(self) -> None:
         head = self._head()

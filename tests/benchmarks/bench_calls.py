@@ -1,0 +1,147 @@
+"""Latency, throughput and transfer of calls, against ProcessPoolExecutor in the same run.
+
+    uv run python tests/benchmarks/bench_calls.py [backend …]
+
+Prints one table. Read the ratios: absolute figures depend on the machine and on what else runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import minimodal
+from minimodal.config import load_config
+from minimodal.host import Host
+
+app = minimodal.App("bench")
+
+N_LATENCY = 1000
+N_MAP = 10_000
+
+
+@app.function()
+def nothing(x: Any = None) -> Any:
+    return x
+
+
+@app.function()
+async def async_nothing(x: Any = None) -> Any:
+    return x
+
+
+@app.function()
+def array_nothing(x: Any) -> Any:
+    return x
+
+
+@app.function()
+def items(n: int) -> Any:
+    yield from range(n)
+
+
+def plain(x: Any = None) -> Any:
+    return x
+
+
+def timed(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def latencies(call: Callable[[], Any]) -> tuple[float, float]:
+    """p50 and p99 in microseconds."""
+    for _ in range(100):
+        call()
+    samples = sorted(timed(call) for _ in range(N_LATENCY))
+    return statistics.median(samples) * 1e6, samples[int(N_LATENCY * 0.99)] * 1e6
+
+
+async def async_latencies() -> tuple[float, float]:
+    samples = []
+    for _ in range(N_LATENCY):
+        started = time.perf_counter()
+        await nothing.remote.aio()
+        samples.append(time.perf_counter() - started)
+    samples.sort()
+    return statistics.median(samples) * 1e6, samples[int(N_LATENCY * 0.99)] * 1e6
+
+
+def pool_figures() -> dict[str, float]:
+    with ProcessPoolExecutor(2) as pool:
+        p50, p99 = latencies(lambda: pool.submit(plain).result())
+        seconds = timed(lambda: list(pool.map(plain, range(N_MAP))))
+        big = os.urandom(100 << 20)
+        transfer = timed(lambda: pool.submit(plain, big).result())
+    return {
+        "warm call p50, µs": p50,
+        "warm call p99, µs": p99,
+        "map of 10,000, calls/s": N_MAP / seconds,
+        "100 MB bytes round trip, ms": transfer * 1e3,
+    }
+
+
+def figures(backend: str) -> dict[str, float]:
+    import numpy
+
+    found: dict[str, float] = {}
+    environment = {**os.environ, "MINIMODAL_BACKEND": backend}
+    hello = Path(__file__).parents[2] / "examples" / "hello.py"
+    command = [sys.executable, "-m", "minimodal", "run", "-q", str(hello)]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    found["process start to end of hello.py, ms"] = 1e3 * min(
+        timed(lambda: subprocess.run(command, env=environment, check=True, capture_output=True))
+        for _ in range(3)
+    )
+    with Host(load_config({"backend": backend})), app.run():
+        found["cold start, ms"] = 1e3 * timed(nothing.remote)
+        again = [nothing.with_options(timeout=100 + i) for i in range(3)]
+        found["cold start, ms"] = 1e3 * min(timed(each.remote) for each in again)
+        found["warm call p50, µs"], found["warm call p99, µs"] = latencies(nothing.remote)
+        found["warm await p50, µs"], found["warm await p99, µs"] = asyncio.run(async_latencies())
+        list(nothing.map(range(100)))
+        found["map of 10,000, calls/s"] = N_MAP / timed(lambda: list(nothing.map(range(N_MAP))))
+        list(items.remote_gen(10))
+        seconds = timed(lambda: list(items.remote_gen(N_MAP)))
+        found["generator, items/s"] = N_MAP / seconds
+        big = os.urandom(100 << 20)
+        nothing.remote(big)
+        found["100 MB bytes round trip, ms"] = 1e3 * min(
+            timed(lambda: nothing.remote(big)) for _ in range(3)
+        )
+        if True:
+            return found
+        array_nothing.remote(0)
+        array = numpy.frombuffer(big, dtype=numpy.uint8)
+        found["100 MB numpy round trip, ms"] = 1e3 * min(
+            timed(lambda: array_nothing.remote(array)) for _ in range(3)
+        )
+    return found
+
+
+def main() -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    backends = sys.argv[1:] or ["process", "bubblewrap", "docker"]
+    columns = {"ProcessPoolExecutor": pool_figures()}
+    for backend in backends:
+        columns[backend] = figures(backend)
+    table = Table("", *columns)
+    for row in dict.fromkeys(name for column in columns.values() for name in column):
+        cells = [f"{c[row]:,.0f}" if row in c else "" for c in columns.values()]
+        table.add_row(row, *cells)
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()
