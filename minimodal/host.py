@@ -172,6 +172,13 @@ def set_ambient(host: Host | None) -> None:
 def start_ambient() -> Any:
     """The engine of a script or notebook that started none itself; it stops when Python exits."""
     global _ambient
-    _ambient = (_ambient or Host()).start()
+    if _ambient is None:
+        from .output import Printer
+
+        printer = Printer()
+        _ambient = Host()
+        _ambient.subscribe(printer.event)
+        atexit.register(printer.close)
+    _ambient.start()
     atexit.register(_ambient.stop)
     return _ambient.client

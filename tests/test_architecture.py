@@ -19,7 +19,7 @@ ROOMS = {
     "recipe_function source_imports",
     2: "backends images",
     3: "engine gateway",
-    4: "host config readers",
+    4: "host config readers output",
     5: "cli pytest_plugin testing __main__",
 }
 ROOM = {name: number for number, names in ROOMS.items() for name in names.split()}
