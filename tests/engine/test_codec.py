@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from minimodal import codec, layers
@@ -76,6 +76,7 @@ def records(cls: Any) -> st.SearchStrategy[Any]:
     [FunctionSpec, ImageSpec, Outcome, Failure, Call, ContainerSpec, ImageRef, Resources],
 )
 def test_every_record_comes_back_equal_through_json(cls: Any) -> None:
+    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(records(cls))
     def check(record: Any) -> None:
         text = codec.to_json(record)
