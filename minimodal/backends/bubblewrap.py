@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -22,7 +21,7 @@ from minimodal.errors import ConflictError, LaunchError
 from minimodal.home import Home
 from minimodal.layers import ImageSpec
 from minimodal.protocols import Container, ProtocolFactory, Report
-from minimodal.types import Capabilities, ContainerSpec, ImageRef, Resources, new_id
+from minimodal.types import Capabilities, ContainerSpec, ImageRef, new_id
 
 from . import bwrap_probe, cgroup, sockets
 from .bwrap_probe import Bwrap
@@ -44,9 +43,10 @@ async def open_backend(home: Home, config: Any) -> AsyncIterator[BubblewrapBacke
     async with AsyncExitStack() as stack:
         if not is_alive(home, engine_id):  # used without an engine: `minimodal doctor`, tests
             stack.enter_context(hold_engine_lock(home, engine_id))
-        path, version = await to_thread.run_sync(bwrap_probe.find_bwrap)
+        found = await to_thread.run_sync(bwrap_probe.find_bwrap)
         identity = await stack.enter_async_context(open_identity())
-        bwrap = await to_thread.run_sync(_probe, path, version, identity)
+        bwrap = stack.enter_context(bwrap_probe.opened(found, identity))
+        bwrap = await to_thread.run_sync(_probe, bwrap, identity)
         hierarchies = await to_thread.run_sync(_sweep, home)
         groups = cgroup.Groups(home, engine_id, hierarchies)
         directories = SocketDirectories(home, engine_id)
@@ -58,12 +58,12 @@ async def open_backend(home: Home, config: Any) -> AsyncIterator[BubblewrapBacke
         yield BubblewrapBackend(bwrap, identity, groups, directories, site)
 
 
-def _probe(path: str, version: str, identity: Identity) -> Bwrap:
+def _probe(bwrap: Bwrap, identity: Identity) -> Bwrap:
     from .rootfs import RootFiles, arguments
 
     # A mount below /opt makes it an overlay, as in every container.
     files = RootFiles(binds=[(Path("/usr/bin"), "/opt/minimodal/probe")])
-    return bwrap_probe.probe(path, version, identity, [*WALLS, *arguments(files)])
+    return bwrap_probe.probe(bwrap, identity, [*WALLS, *arguments(files)])
 
 
 def _sweep(home: Home) -> tuple[cgroup.Hierarchy, ...]:
@@ -130,17 +130,19 @@ class BubblewrapBackend:
             wanted, group = await to_thread.run_sync(self._prepare, spec, directory)
             stack.push_async_callback(_shielded, group.remove)
             start = _Start(self._bwrap, self._identity, wanted)
+            # Closed after the child is killed: else what waits in it would go on.
             stack.callback(start.close)
             child = await stack.enter_async_context(spawn(start.command()))
             pid = await start.init_pid(child)
             sandbox = Sandbox(spec, child, pid, group, self._identity, wanted)
             stack.push_async_callback(sandbox.aclose)
-            await to_thread.run_sync(_confine, group, pid, spec.resources, self._groups.controllers)
+            # Before it runs anything: the sandbox's only process waits until we let it go on.
+            await to_thread.run_sync(group.add, pid)
             start.go()
             yield sandbox
 
     def _prepare(self, spec: ContainerSpec, directory: Path) -> tuple[Plan, cgroup.Group]:
-        wanted = plan(self._site, spec, directory)
+        wanted = plan(self._site, spec, directory, self._groups.controllers)
         if not self._identity.own_files:
             for mount in wanted.mounts:
                 _give(mount, self._identity.host_uid)
@@ -161,26 +163,6 @@ def _give(mount: ResolvedMount, uid: int) -> None:
             os.chown(path, uid, uid, follow_symlinks=False)
 
 
-def _confine(
-    group: cgroup.Group, pid: int, resources: Resources, controllers: frozenset[str]
-) -> None:
-    """Before the sandbox runs anything: its only process waits until we let it go on."""
-    with suppress(ProcessLookupError):  # ended already: `wait` says why
-        group.add(pid)
-        _limit(pid, resources, controllers)
-
-
-def _limit(pid: int, resources: Resources, controllers: frozenset[str]) -> None:
-    """By rlimits what no cgroup does."""
-    if "memory" not in controllers and resources.memory_limit is not None:
-        limit = resources.memory_limit << 20
-        resource.prlimit(pid, resource.RLIMIT_AS, (limit, limit))
-    if "pids" not in controllers:
-        limit = resources.pids_limit
-        resource.prlimit(pid, resource.RLIMIT_NPROC, (limit, limit))
-    resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
-
-
 def _pids_by_rlimit(identity: Identity) -> str:
     return "limited for all containers together" if identity.as_root else "limited (rlimit)"
 
@@ -194,23 +176,39 @@ class _Start:
         self._wanted = wanted
         self._info, self._info_child = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._block_child, self._block = os.pipe2(os.O_CLOEXEC)
+        self._go_child, self._go = os.pipe2(os.O_CLOEXEC)
         self._open = {self._info, self._info_child, self._block_child, self._block}
+        self._open |= {self._go_child, self._go}
 
     def command(self) -> Command:
         options = ["--info-fd", str(self._info_child), "--block-fd", str(self._block_child)]
         arguments = arguments_fd([*options, *self._wanted.options])
         self._open.add(arguments)
         return Command(
-            argv=(self._bwrap.path, "--args", str(arguments), "--", *self._wanted.command),
-            env={},  # the container's is among the arguments: bwrap itself must not obey LD_PRELOAD
+            argv=(self._bwrap.path, "--args", str(arguments), "--", *self._command()),
+            executable=self._bwrap.executable,
+            env=self._bwrap.env,  # the container's own is among the arguments
             cwd="/",
-            pass_fds=(*self._identity.fds, arguments, self._info_child, self._block_child),
-            drop_groups=self._identity.as_root,
+            pass_fds=(
+                *self._identity.fds,
+                *self._bwrap.fds,
+                *(arguments, self._info_child, self._block_child),
+            ),
+            stdin=self._go_child if self._wanted.gated else None,
+            uid=self._identity.spawn_as,
         )
+
+    def _command(self) -> tuple[str, ...]:
+        """The end of the engine ends bwrap's wait as well as `go` does. An agent then finds nobody
+        to talk to and leaves; any other command must first read that it was meant to run."""
+        if not self._wanted.gated:
+            return self._wanted.command
+        read = 'read -r go && [ "$go" = go ] && exec "$@" </dev/null'
+        return ("/bin/sh", "-c", read, "sh", *self._wanted.command)
 
     async def init_pid(self, child: Child) -> int:
         """The pid, on the host, of the sandbox's first process. Raises LaunchError."""
-        for fd in (self._info_child, self._block_child):
+        for fd in (self._info_child, self._block_child, self._go_child):
             self._close(fd)
         text = b""
         with anyio.move_on_after(_START_SECONDS):
@@ -230,8 +228,8 @@ class _Start:
     def go(self) -> None:
         """Let it run: the sandbox is set up and confined, and waits for this before it executes."""
         with suppress(BrokenPipeError):  # it has ended; `wait` says why
+            os.write(self._go, b"go\n")
             os.write(self._block, b"1")
-        self._close(self._block)
 
     def _close(self, fd: int) -> None:
         self._open.discard(fd)

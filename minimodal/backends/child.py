@@ -16,7 +16,6 @@ import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import IO
 
 import anyio
 
@@ -24,6 +23,7 @@ from minimodal.errors import LaunchError
 from minimodal.types import ExitReason
 
 TAIL_BYTES = 8192
+_CHUNK_BYTES = 64 * 1024
 _DRAIN_SECONDS = 0.2
 
 
@@ -35,8 +35,9 @@ class Command:
     env: Mapping[str, str]
     cwd: str | None = None
     pass_fds: tuple[int, ...] = ()
-    drop_groups: bool = False
-    new_session: bool = True
+    stdin: int | None = None  # None: nothing to read
+    executable: str | None = None  # where it is not argv[0]
+    uid: int | None = None  # to run as, with the group of that number and no others
 
 
 class Child:
@@ -77,21 +78,27 @@ class Child:
                 self._process.send_signal(number)
 
     def signal_group(self, number: int) -> None:
-        """Signal the whole session's process group, also after its leader has ended."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, number)
+        """Signal the process group that it leads, while it is there to keep the group's number."""
+        if not self.ended:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
 
     def _reap(self) -> None:
         # Not Popen.poll: it reports success where other code of this process (it may be the
         # user's script) took the status with os.wait.
+        options = os.WEXITED | os.WNOHANG
         try:
-            found = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+            found = os.waitid(os.P_PIDFD, self._pidfd, options | os.WNOWAIT)
+            if found is None:
+                return
+            # What it started goes with it: a sandbox that is not yet set up knows no other bond.
+            self.signal_group(signal.SIGKILL)
+            os.waitid(os.P_PIDFD, self._pidfd, options)
         except ChildProcessError:
             self._finish(None)
             return
-        if found is not None:
-            exited = found.si_code == os.CLD_EXITED
-            self._finish(found.si_status if exited else -found.si_status)
+        exited = found.si_code == os.CLD_EXITED
+        self._finish(found.si_status if exited else -found.si_status)
 
     def _wait_in_thread(self) -> None:
         code = self._process.wait()
@@ -112,6 +119,7 @@ class Child:
 
     async def aclose(self) -> None:
         """Kill it if it runs, and reap it."""
+        self.signal_group(signal.SIGKILL)
         self.signal(signal.SIGKILL)
         with anyio.move_on_after(5, shield=True):
             await self._ended.wait()
@@ -121,30 +129,39 @@ class Child:
 
 @asynccontextmanager
 async def spawn(command: Command) -> AsyncIterator[Child]:
-    """Start a process without input whose output is drained. It is gone after the block."""
+    """Start a process whose output is drained. It is gone after the block."""
+    reader, writer = os.pipe()
+    tail = _Tail(reader)
     try:
-        process = subprocess.Popen(  # noqa: ASYNC220 (this thread on purpose, see the docstring)
-            command.argv,
-            env=dict(command.env),
-            cwd=command.cwd,
-            pass_fds=command.pass_fds,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=command.new_session,
-            # With groups to set Popen forks instead of vfork; only root needs it.
-            extra_groups=[] if command.drop_groups else None,
-        )
+        process = _start(command, writer)
     except OSError as error:
+        tail.close()
         raise LaunchError(f"{command.argv[0]} did not start: {error}") from error
-    assert process.stdout is not None
-    tail = _Tail()
+    finally:
+        os.close(writer)
     child = Child(process, tail)
     try:
-        await tail.read(process.stdout)
         yield child
     finally:
         await child.aclose()
+
+
+def _start(command: Command, output: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command.argv,
+        executable=command.executable,
+        env=dict(command.env),
+        cwd=command.cwd,
+        pass_fds=command.pass_fds,
+        stdin=subprocess.DEVNULL if command.stdin is None else command.stdin,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        # With these Popen forks instead of vfork; only root needs it.
+        user=command.uid,
+        group=command.uid,
+        extra_groups=None if command.uid is None else [],
+    )
 
 
 def exit_reason(code: int | None, detail: str) -> ExitReason:
@@ -156,31 +173,38 @@ def exit_reason(code: int | None, detail: str) -> ExitReason:
     return ExitReason(code=code, detail=detail)
 
 
-class _Tail(asyncio.Protocol):
-    """Reads a pipe from the first byte, so that the child never blocks on it, and keeps the end."""
+class _Tail:
+    """Reads a pipe from the first byte, so that the child never blocks on it, and keeps the end.
 
-    def __init__(self) -> None:
+    Not `connect_read_pipe`: cancelled, uvloop closes the descriptor and leaves Python's file object
+    to close the same number again, which by then is another's.
+    """
+
+    def __init__(self, fd: int) -> None:
         self.closed = anyio.Event()
         self._kept = bytearray()
-        self._transport: asyncio.BaseTransport | None = None
+        self._fd = fd
+        self._loop = asyncio.get_running_loop()
+        os.set_blocking(fd, False)
+        self._loop.add_reader(fd, self._read)
 
-    async def read(self, pipe: IO[bytes]) -> None:
-        await asyncio.get_running_loop().connect_read_pipe(lambda: self, pipe)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
+    def _read(self) -> None:
+        try:
+            data = os.read(self._fd, _CHUNK_BYTES)
+        except BlockingIOError:
+            return
         self._kept += data[-TAIL_BYTES:]
         if len(self._kept) > TAIL_BYTES:
             del self._kept[:-TAIL_BYTES]
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.closed.set()
+        if not data:
+            self.close()
 
     def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
+        if self._fd != -1:
+            self._loop.remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+            self.closed.set()
 
     def text(self) -> str:
         return self._kept.decode(errors="backslashreplace").strip()

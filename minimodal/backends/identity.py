@@ -4,6 +4,8 @@ Started by an ordinary user, bwrap makes the namespace itself. Started by root i
 sandbox's processes root on the host: able to write host sysctls and to read every file of root.
 So root prepares two nested namespaces once, whose uid 1000 is an unprivileged uid of the host: the
 outer one in which bwrap mounts, and the inner one in which code runs, with no rights on any mount.
+bwrap itself then runs as that uid too: the kernel passes on the death of a parent only to processes
+that the parent was allowed to signal (tried: with bwrap as root a sandbox outlived its engine).
 """
 
 from __future__ import annotations
@@ -41,6 +43,11 @@ class Identity:
     note: str = ""
 
     @property
+    def spawn_as(self) -> int | None:
+        """The uid that bwrap is started with, if not our own."""
+        return self.host_uid if self.as_root else None
+
+    @property
     def own_files(self) -> bool:
         """Whether the sandbox's files belong to the uid that the engine has."""
         return self.host_uid == os.getuid()
@@ -54,7 +61,7 @@ async def open_identity() -> AsyncIterator[Identity]:
         yield Identity(by_bwrap, (), os.getuid(), as_root=False)
         return
     uid = PREFERRED_UID if _mapped(PREFERRED_UID) else FALLBACK_UID
-    outer, inner = await anyio.to_thread.run_sync(_namespaces, _outer_map(uid))
+    outer, inner = await anyio.to_thread.run_sync(_namespaces, uid)
     try:
         arguments = ("--userns", str(outer), "--userns2", str(inner), "--assert-userns-disabled")
         yield Identity((*arguments, *_as_sandbox_user()), (outer, inner), uid, as_root=True)
@@ -67,9 +74,9 @@ def _as_sandbox_user() -> tuple[str, ...]:
     return ("--uid", str(SANDBOX_ID), "--gid", str(SANDBOX_ID))
 
 
-def _namespaces(outer_map: str) -> tuple[int, int]:
+def _namespaces(uid: int) -> tuple[int, int]:
     helper = Path(__file__).with_name("userns_helper.py")
-    command = [sys.executable, "-I", "-S", str(helper), outer_map]
+    command = [sys.executable, "-I", "-S", str(helper), str(uid), _outer_map(uid)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
         assert process.stdin is not None

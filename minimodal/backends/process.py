@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,13 +25,14 @@ from minimodal.errors import ConflictError
 from minimodal.home import Home
 from minimodal.layers import ImageSpec
 from minimodal.protocols import Container, Process, ProtocolFactory, Report
-from minimodal.types import Capabilities, ContainerSpec, ExitReason, ImageRef, Resources, new_id
+from minimodal.types import Capabilities, ContainerSpec, ExitReason, ImageRef, new_id
 
 from . import bundle, cgroup, piped, sockets
 from .child import Child, Command, spawn
 from .linked_root import make_root
 from .network_settings import NETWORK_VARIABLES
 from .piped import PipedProcess
+from .rlimit import limited
 from .sockets import SocketDirectories
 
 log = logging.getLogger("minimodal.backends")
@@ -126,26 +126,22 @@ class ProcessBackend:
             raise ConflictError(f"runtime={spec.runtime!r} needs --backend docker")
         async with AsyncExitStack() as stack:
             directory = stack.enter_context(self._directories.new())
-            server = await stack.enter_async_context(
-                sockets.serve(directory, connect, at_once=False)
-            )
+            socket = await stack.enter_async_context(sockets.serve(directory, connect))
             root, group = await to_thread.run_sync(self._prepare, spec, directory)
             stack.push_async_callback(_shielded, group.remove)
-            wanted = self._command(spec, server.path, root)
+            wanted = self._command(spec, socket, root, group)
             child = await stack.enter_async_context(spawn(wanted))
             container = ProcessContainer(spec.id, child, group, wanted)
             stack.push_async_callback(container.aclose)
-            await to_thread.run_sync(
-                _confine, group, child.pid, spec.resources, self._groups.controllers
-            )
-            await server.start()  # user code runs once the agent is connected: confined by then
             yield container
 
     def _prepare(self, spec: ContainerSpec, directory: Path) -> tuple[Path, cgroup.Group]:
         root = make_root(self._home, directory / "root", (*spec.image.mounts, *spec.mounts))
         return root, self._groups.make(spec.resources)
 
-    def _command(self, spec: ContainerSpec, socket: Path, root: Path) -> Command:
+    def _command(
+        self, spec: ContainerSpec, socket: Path, root: Path, group: cgroup.Group
+    ) -> Command:
         python = spec.image.python
         agent = bundle.agent_command(python, str(socket), bundle.bundle(self._home))
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
@@ -154,17 +150,23 @@ class ProcessBackend:
         env |= {MARK: spec.id, "MINIMODAL_SOURCES_DIR": str(root)}
         workdir = spec.workdir or spec.image.workdir
         inside = workdir if workdir and os.path.isdir(workdir) else str(root)
-        return Command([*self._prefix, *(spec.command or agent)], env, inside)
+        command = limited(
+            spec.command or agent, spec.resources, self._groups.controllers, pids=False
+        )
+        return Command([*self._prefix, *_joined(command, group)], env, inside)
 
 
-def _confine(
-    group: cgroup.Group, pid: int, resources: Resources, controllers: frozenset[str]
-) -> None:
-    with suppress(ProcessLookupError):  # ended already: `wait` says why
-        group.add(pid)
-        if "memory" not in controllers and resources.memory_limit and sys.platform == "linux":
-            limit = resources.memory_limit << 20
-            resource.prlimit(pid, resource.RLIMIT_AS, (limit, limit))
+# The command joins its group before it runs: nothing that it starts is ever outside.
+_JOIN = """
+while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs" || exit 125; shift; done
+shift
+exec "$@"
+"""
+
+
+def _joined(command: Sequence[str], group: cgroup.Group) -> tuple[str, ...]:
+    places = [str(path) for _, path in group.paths]
+    return ("/bin/sh", "-c", _JOIN, "sh", *places, "--", *command) if places else tuple(command)
 
 
 async def _shielded(function: Any) -> None:

@@ -53,6 +53,9 @@ def arguments(files: RootFiles) -> list[str]:
     for index, place in enumerate(places):
         inside = f"{place.target}/"
         args += _place(place, any(later.target.startswith(inside) for later in places[index:]))
+    for name in SYSTEM:
+        if name in mounted and _is_directory(f"/{name}"):
+            args += ["--remount-ro", f"/{name}"]  # its mount points are made
     return args
 
 

@@ -19,6 +19,7 @@ from minimodal.types import ContainerSpec
 from . import bundle
 from .mounts import ResolvedMount, resolve_mounts
 from .network_settings import NETWORK_VARIABLES
+from .rlimit import limited
 from .rootfs import SYSTEM, RootFiles, prefixes_of
 from .rootfs import arguments as root_arguments
 
@@ -37,7 +38,8 @@ class Plan:
     command: tuple[str, ...]
     env: Mapping[str, str]
     workdir: str
-    mounts: tuple[ResolvedMount, ...] = ()
+    mounts: tuple[ResolvedMount, ...]
+    gated: bool  # it is a command of the user's, not the agent
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,9 @@ class Site:
     host_env: Mapping[str, str]
 
 
-def plan(site: Site, spec: ContainerSpec, socket_directory: Path) -> Plan:
+def plan(
+    site: Site, spec: ContainerSpec, socket_directory: Path, controllers: frozenset[str]
+) -> Plan:
     """Reads layers' and mounts' places from disk; raises LaunchError or BuildError if one is gone."""
     image = spec.image
     layers = LayerStore(site.home).stack(image.name) if image.name else ()
@@ -96,8 +100,9 @@ def plan(site: Site, spec: ContainerSpec, socket_directory: Path) -> Plan:
     ]
     for name, value in env.items():
         options += ["--setenv", name, value]
-    command = spec.command or bundle.agent_command(image.python)
-    return Plan(tuple(options), command, env, workdir, mounts)
+    agent_or_own = spec.command or bundle.agent_command(image.python)
+    command = limited(agent_or_own, spec.resources, controllers, pids=True)
+    return Plan(tuple(options), command, env, workdir, mounts, spec.command is not None)
 
 
 def arguments_fd(options: Sequence[str]) -> int:

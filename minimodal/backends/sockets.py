@@ -11,7 +11,6 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -54,30 +53,16 @@ def sweep(home: Home) -> None:
             shutil.rmtree(directory, ignore_errors=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """A socket that agents can connect to from the start; `start` begins to answer them."""
-
-    path: Path
-    server: asyncio.AbstractServer
-
-    async def start(self) -> None:
-        await self.server.start_serving()
-
-
 @asynccontextmanager
-async def serve(
-    directory: Path, connect: ProtocolFactory, *, at_once: bool = True
-) -> AsyncIterator[Listener]:
+async def serve(directory: Path, connect: ProtocolFactory) -> AsyncIterator[Path]:
     """Listen in `directory`; `connect` gives the protocol of each stream. Closed at the end."""
     streams = _Streams(connect)
     path = directory / NAME
-    loop = asyncio.get_running_loop()
-    server = await loop.create_unix_server(streams.accept, path, backlog=256, start_serving=at_once)
+    server = await asyncio.get_running_loop().create_unix_server(streams.accept, path, backlog=256)
     try:
         # Only this container has the directory; the agent may run under another uid than ours.
         os.chmod(path, 0o666)
-        yield Listener(path, server)
+        yield path
     finally:
         server.close()
 
