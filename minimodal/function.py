@@ -51,7 +51,7 @@ class Function(MapMethods[P, R], Generic[P, R]):
         self._fixed_key = key  # of a looked-up function or a variant of one
         self._generator = is_generator
         self._variant: tuple[Function[P, R], Options] | None = None
-        self._resolved: tuple[Client, str] | None = None
+        self._resolved: tuple[Client, Any, str] | None = None  # client, opening of the app, key
         if raw is not None:
             self.__wrapped__ = raw
             self.__name__ = getattr(raw, "__name__", name)
@@ -117,15 +117,12 @@ class Function(MapMethods[P, R], Generic[P, R]):
     async def _call(self, args: Any, kwargs: Any, stream: bool = False) -> tuple[Client, Call]:
         """The resolved client and a new Call. Pickling happens here, in the caller's thread."""
         client = context.get_client()
-        resolved = self._resolved
-        if resolved is None or resolved[0] is not client:
-            resolved = (client, await self._resolve(client))
-            self._resolved = resolved
+        key = await self._key(client)
         if args or kwargs:
             payload = pickling.dumps((args, kwargs), f"an argument of {self._name}")
         else:
             payload = pickling.NO_ARGUMENTS
-        return client, self._new_call(resolved[1], payload, stream)
+        return client, self._new_call(key, payload, stream)
 
     def _new_call(self, key: str, payload: Payload, stream: bool = False) -> Call:
         here = context.current_input.get()
@@ -133,6 +130,18 @@ class Function(MapMethods[P, R], Generic[P, R]):
         if here is not None:
             call.parent, call.depth = here.call_id, here.depth + 1
         return call
+
+    async def _key(self, client: Client) -> str:
+        """What `_resolve` gave, remembered until the app is closed or opened again."""
+        resolved = self._resolved
+        if resolved is None or resolved[0] is not client or resolved[1] is not self._opening:
+            key = await self._resolve(client)
+            resolved = self._resolved = (client, self._opening, key)
+        return resolved[2]
+
+    @property
+    def _opening(self) -> object:
+        return None if self._app is None else self._app._open
 
     async def _resolve(self, client: Client) -> str:
         """The key under which the engine knows this function; opens its app if need be."""
@@ -192,7 +201,7 @@ class Function(MapMethods[P, R], Generic[P, R]):
         # A handle travels as its key: the other side has its own client. Before its app has an id
         # the handle can only be part of a function of the same app that is sent by value.
         key = self._fixed_key or (
-            self._resolved[1] if self._resolved else f"{SAME_APP}{self._name}"
+            self._resolved[2] if self._resolved else f"{_own_app()}{self._name}"
         )
         return _from_key, (key, self._name, self._method, self._generator)
 

@@ -98,7 +98,7 @@ class Engine:
         await self._build_all(images.values())
         self.apps[app_id] = App(app_id, name, deployed)
         for spec in specs:
-            self.add_pool(spec, name)
+            self.add_pool(spec, name).reopened()
         self.events.publish("app.opened", name or app_id, app=app_id, deployed=deployed)
 
     def close_app(self, app_id: str) -> None:

@@ -58,8 +58,9 @@ class Planner:
             self._lend_room(pools[key])
         due = BACKSTOP if decided.wake_at is None else decided.wake_at - now
         for pool in pools.values():
-            if pool.queue and pool.retry_start_at > now:
-                due = min(due, pool.retry_start_at - now)
+            later = pool.next_start(now)
+            if later > 0 and (pool.queue or pool.spec.scaling.min_containers):
+                due = min(due, later)
         return max(due, 0.0)
 
     def _lend_room(self, pool: Pool) -> None:
@@ -82,7 +83,7 @@ def view(pool: Pool, now: float) -> PoolView:
         scaling=pool.spec.scaling,
         max_inputs=pool.spec.max_inputs,
         target_inputs=pool.spec.target_inputs,
-        may_start=0 if pool.retry_start_at > now else None,
+        may_start=pool.may_start(now),
         weight=pool.queue.weight(),
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from minimodal.errors import CircuitOpen
 from minimodal.tracebacks import SOURCES_DIR
 from minimodal.types import (
     EMPTY,
@@ -25,6 +26,7 @@ from minimodal.types import (
 )
 
 from .autoscaler import smooth
+from .breaker import Breaker
 from .calls import LiveCall, failed
 from .scheduler import FairQueue
 from .session import Session
@@ -57,6 +59,7 @@ class Pool:
         self.waiting = 0  # calls that run and wait for nested ones
         self.start_failures = 0  # in a row
         self.retry_start_at = 0.0  # loop time before which no container is started
+        self.breaker = Breaker()
         self.closed = False
         self.image: ImageRef | None = None
 
@@ -101,8 +104,15 @@ class Pool:
     # --- calls in ------------------------------------------------------------------------------------
 
     def submit(self, live: LiveCall) -> None:
+        """Queue a new call. Raises CircuitOpen while containers keep failing to start."""
+        now = self.engine.loop.time()
+        if self.breaker.fails_fast(now) and not self._any_ready():
+            raise CircuitOpen(f"{self.name} is not started: {self.breaker.view(now)}")
         self.queue.push(live, live.call.user, live.call.priority)
         self.dispatch()
+
+    def _any_ready(self) -> bool:
+        return any(session.ready and not session.stopping for session in self.sessions)
 
     def dispatch(self) -> None:
         """Give queued calls to free slots; ask the planner for containers if some remain."""
@@ -243,7 +253,9 @@ class Pool:
 
     def _try_again(self, live: LiveCall) -> None:
         live.retry = None
-        self.submit(live)
+        # Not `submit`: a call that was accepted once is not refused by a quota or an open breaker.
+        self.queue.push_front(live, live.call.user, live.call.priority)
+        self.dispatch()
 
     def withdraw(self, live: LiveCall) -> None:
         """Take a call out of the queue, its retry or its slot: its outcome is decided."""
@@ -262,31 +274,53 @@ class Pool:
         if self.image is None:
             self.engine.build_for(self)
             return
+        ticket = self.breaker.admit(self.engine.loop.time())
+        if ticket is None:
+            return
         session = Session(self, self.image, node)
+        session.ticket = ticket
         self.sessions.append(session)
         self.engine.tasks.start_soon(session.run)
 
+    def may_start(self, now: float) -> int | None:
+        """How many containers may be starting at once; None: any number."""
+        return 0 if self.retry_start_at > now else self.breaker.allowance(now)
+
+    def next_start(self, now: float) -> float:
+        """Seconds until a container may be started, where only time has to pass."""
+        return max(self.retry_start_at - now, self.breaker.view(now).retry_in)
+
     def session_ready(self, session: Session, seconds: float) -> None:
         self.start_failures = 0
+        self.breaker.success(session.ticket)
         self.cold_start = smooth(self.cold_start, seconds)
 
     def session_ended(self, session: Session, reason: ExitReason) -> None:
         if session in self.sessions:
             self.sessions.remove(session)
+        self.breaker.withdraw(session.ticket)  # if neither success nor failure has used it
         self.engine.logs.end(self.name, session.id)
         self.engine.planner.wake()
 
-    def start_failed(self, session: Session | None, failure: Failure, in_enter: bool) -> None:
-        """A container did not become ready. What cannot get better by itself fails at once."""
+    def start_failed(self, session: Session, failure: Failure, in_enter: bool) -> None:
+        """A container did not become ready: tried again a few times, then what waits fails.
+
+        What cannot get better by itself (an import that raises) fails at once.
+        """
+        now = self.engine.loop.time()
         self.start_failures += 1
-        others = any(s.ready and not s.stopping for s in self.sessions if s is not session)
+        self.breaker.failure(session.ticket, now, f"{failure.type}: {failure.message}")
+        self.retry_start_at = now + 0.1 * 2 ** min(self.start_failures, 8)
         again = in_enter and self.start_failures < MAX_START_FAILURES
-        self.retry_start_at = self.engine.loop.time() + 0.1 * 2**self.start_failures
-        if others or again:
+        if self._any_ready() or (again and not self.breaker.fails_fast(now)):
             return
         self.start_failures = 0
-        state = CallState.ERROR
-        self.fail_all(Outcome(state, None, failure))
+        self.fail_all(Outcome(CallState.ERROR, None, failure))
+
+    def reopened(self) -> None:
+        """The same function was sent again: what stood in its way may be mended."""
+        self.breaker.reset()
+        self.start_failures, self.retry_start_at = 0, 0.0
 
     def fail_all(self, outcome: Outcome) -> None:
         for live in list(self.queue):

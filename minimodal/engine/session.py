@@ -37,6 +37,7 @@ class Session:
         self.id = new_id("ct")
         self.image = image
         self.node = node
+        self.ticket = 0  # of the pool's breaker
         self.slots: list[Slot] = []
         self.ready = False
         self._was_ready = False
