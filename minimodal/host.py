@@ -11,7 +11,8 @@ import atexit
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import context
 from .face import client_threads
@@ -27,13 +28,22 @@ if TYPE_CHECKING:
 STOP_TIMEOUT = 30.0
 
 
+class BackendSettings(NamedTuple):
+    """What a backend reads of the settings, and the engine that it works for."""
+
+    docker_host: str | None
+    runtime: str | None
+    engine_id: str
+
+
 class Host:
     """An engine in a thread: `with Host(config) as host:`. It is the current client in the block."""
 
-    def __init__(self, config: Config | None = None) -> None:
+    def __init__(self, config: Config | None = None, role: str = "run") -> None:
         from .config import load_config
 
         self.config = config or load_config()
+        self.role = role
         self._thread: threading.Thread | None = None
         self._ready: Future[None] = Future()
         self._stop: Callable[[], None] = lambda: None
@@ -114,16 +124,29 @@ class Host:
         from .backends.choose import open_best
         from .engine.client import LoopClient
         from .engine.engine import open_engine
+        from .engine_lock import hold_engine_lock, sweep_dead_engines
         from .home import open_home
+        from .types import new_id
 
         home = open_home(self.config.home)
         stop = anyio.Event()
         self.loop = asyncio.get_running_loop()
         self._stop = lambda: _call_in(self.loop, stop.set)
-        async with (
-            open_best(self.config.backend, home, self.config) as choice,
-            open_engine(choice.backend, this_machine(self.config)) as engine,
-        ):
+        engine_id = new_id("en")
+        settings = BackendSettings(self.config.docker_host, self.config.runtime, engine_id)
+        async with AsyncExitStack() as stack:
+            stack.enter_context(hold_engine_lock(home, engine_id, role=self.role))
+            choice = await stack.enter_async_context(open_best(self.config.backend, home, settings))
+            sweep_dead_engines(home)
+            engine = await stack.enter_async_context(
+                open_engine(
+                    choice.backend,
+                    this_machine(self.config),
+                    home,
+                    engine_id,
+                    durability="full" if self.config.durability == "full" else "normal",
+                )
+            )
             self.engine = engine
             for subscriber in self._subscribers:
                 engine.events.subscribe(subscriber)

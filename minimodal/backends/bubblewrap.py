@@ -227,9 +227,9 @@ class _Start:
 
     def go(self) -> None:
         """Let it run: the sandbox is set up and confined, and waits for this before it executes."""
-        with suppress(BrokenPipeError):  # it has ended; `wait` says why
-            os.write(self._go, b"go\n")
-            os.write(self._block, b"1")
+        for fd, word in ((self._go, b"go\n"), (self._block, b"1")):
+            with suppress(BrokenPipeError):  # it reads no stdin, or has ended; `wait` says why
+                os.write(fd, word)
 
     def _close(self, fd: int) -> None:
         self._open.discard(fd)

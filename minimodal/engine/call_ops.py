@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 
 from minimodal.call import outcome_fields, pack_items
 from minimodal.codec import from_plain
@@ -24,7 +25,6 @@ from minimodal.types import (
     VolumeMount,
 )
 
-from .calls import LiveCall
 from .ops import Caller
 from .slot import TAKE_BATCH
 
@@ -74,9 +74,11 @@ class CallOps:
         self._engine.add_pool(spec, base.app_name)
         return Reply({"key": spec.key})
 
-    def blob_put(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+    async def blob_put(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         data = bytes(payload.data)
-        digest = hashlib.sha256(data).hexdigest()
+        store = self._engine.durable.store
+        digest = await anyio.to_thread.run_sync(store.blobs.put, data)
+        await store.recovery.pin([digest])
         self._engine.blobs[digest] = data
         return Reply({"digest": digest})
 
@@ -108,15 +110,18 @@ class CallOps:
         live = self._engine.accept(call)
         try:
             with self._engine.waiting(call.parent):
-                return outcome_reply(await self._outcome(live))
+                return outcome_reply(await self._engine.outcome_of(live))
         except BaseException:
             self._engine.cancel(call.id)
             raise
 
     async def call_spawn(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         """Accept a call that outlives its caller."""
-        call = self._call(caller, fields, payload, durable=True)
-        self._engine.accept(call, keep=True)
+        call = self._call(caller, fields, payload, durable=not fields.get("stream"))
+        if call.durable:
+            await self._engine.durable.accept(call)
+        else:  # a generator's items are not kept, so neither is its call
+            self._engine.accept(call, keep=True)
         return Reply({"id": call.id})
 
     def call_open(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
@@ -127,29 +132,22 @@ class CallOps:
 
     async def call_wait(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         """The outcome, or no fields when `timeout` is over."""
-        live = self._engine.find(fields["id"])
-        outcome: Outcome | None = live.outcome
+        engine = self._engine
+        live = engine.calls.get(fields["id"])
         timeout = fields.get("timeout")
-        if outcome is None and timeout != 0:
-            with anyio.move_on_after(timeout), self._engine.waiting(fields.get("parent")):
-                outcome = await self._outcome(live)
+        outcome: Outcome | None
+        if live is not None and live.outcome is not None:
+            outcome = live.outcome
+        elif timeout == 0:
+            outcome = None if live else await engine.durable.store.outcome(fields["id"])
+        else:
+            outcome = None
+            with anyio.move_on_after(timeout), engine.waiting(fields.get("parent")):
+                if live is not None:
+                    outcome = await engine.outcome_of(live)
+                else:
+                    outcome = await engine.durable.wait(fields["id"])
         return Reply({}) if outcome is None else outcome_reply(outcome)
-
-    async def _outcome(self, live: LiveCall) -> Outcome:
-        if live.outcome is None:
-            event = anyio.Event()
-
-            def woken(outcome: Outcome) -> None:
-                event.set()
-
-            live.waiters.append(woken)
-            try:
-                await event.wait()
-            finally:
-                if woken in live.waiters:
-                    live.waiters.remove(woken)
-        assert live.outcome is not None
-        return live.outcome
 
     async def call_next(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         """Items that a generator yielded, at least one; its outcome after the last."""
@@ -171,9 +169,15 @@ class CallOps:
             with self._engine.waiting(fields.get("parent")):
                 await event.wait()
 
-    def call_cancel(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
-        self._engine.find(fields["id"])
-        self._engine.cancel(fields["id"])
+    async def call_cancel(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """When this answers, the outcome is fixed."""
+        call_id = fields["id"]
+        live = self._engine.calls.get(call_id)
+        if live is None:
+            await self._engine.durable.cancel(call_id)
+        else:
+            self._engine.cancel(call_id)
+            await self._engine.outcome_of(live)
         return Reply({})
 
     def call_info(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:

@@ -19,13 +19,16 @@ class LiveCall:
     """One accepted call. Its outcome is set once, by `Engine.finish`, and never changed."""
 
     __slots__ = (
+        "attempt",
         "attempts",
         "call",
+        "cleared",
         "durable",
         "losses",
         "outcome",
         "pool",
         "queued_at",
+        "recording",
         "retry",
         "seq",
         "slot",
@@ -49,9 +52,17 @@ class LiveCall:
         self.queued_at = queued_at
         self.started_at = queued_at
         self.durable = call.durable
+        self.attempt = 0  # of a durable call: attempts that are on record
+        self.cleared = False  # of a durable call: the next attempt is on record
+        self.recording = False  # of a durable call: its outcome is being recorded
         self.waiters: list[Waiter] = []
         self.waiting = 0  # nested calls that its user code waits for
         self.stream = StreamBuffer() if call.stream else None
+
+    @property
+    def decided(self) -> bool:
+        """Whether nothing can change how it ends."""
+        return self.outcome is not None or self.recording
 
     def __repr__(self) -> str:
         return f"<LiveCall {self.call.id} {self.state.value}>"

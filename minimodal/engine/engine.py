@@ -23,6 +23,7 @@ from minimodal.errors import (
     ResourceExhaustedError,
     name_of,
 )
+from minimodal.home import Home
 from minimodal.layers import ImageSpec
 from minimodal.protocols import Backend, Reply
 from minimodal.types import (
@@ -33,19 +34,19 @@ from minimodal.types import (
     FunctionSpec,
     ImageRef,
     Outcome,
-    RetryPolicy,
-    new_id,
 )
 from minimodal.wire import Frame, Kind
 
 from .call_ops import CallOps
 from .calls import LiveCall, Waiter, failed
+from .durable import Durable
 from .events import EventLog
 from .logs import LogLines
 from .nodes import Node, never_fits
 from .ops import Caller, Ops, Request
 from .planner import Planner
 from .pool import Pool
+from .store import Durability, open_store
 from .tenants import Tenants
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("minimodal.engine")
 
+CLOSE_WITHIN = 10.0  # seconds for the last words to the store
 KEPT_OUTCOMES = 100_000  # finished calls whose result can still be read by id
 
 
@@ -64,9 +66,14 @@ class Engine:
     """Made by `open_engine`. All methods run on its loop."""
 
     def __init__(
-        self, backend: Backend, tasks: TaskGroup, clock: Clock, nodes: tuple[Node, ...]
+        self,
+        engine_id: str,
+        backend: Backend,
+        tasks: TaskGroup,
+        clock: Clock,
+        nodes: tuple[Node, ...],
     ) -> None:
-        self.id = new_id("en")
+        self.id = engine_id
         self.backend = backend
         self.tasks = tasks
         self.clock = clock
@@ -80,6 +87,7 @@ class Engine:
         self._kept: dict[str, None] = {}  # finished calls in the order of their end
         self.blobs: dict[str, bytes] = {}
         self.planner = Planner(self, nodes)
+        self.durable: Durable
         self.ops = Ops()
         CallOps(self)
         self._images: dict[str, ImageRef] = {}
@@ -106,15 +114,21 @@ class Engine:
         if app is None:
             return
         for key in [k for k, pool in self.pools.items() if pool.spec.app == app_id]:
-            self.pools.pop(key).close(self._cancel_live)
+            self._close_pool(self.pools.pop(key))
         self.events.publish("app.closed", app.name or app_id, app=app_id)
+
+    def _close_pool(self, pool: Pool) -> None:
+        for live in [live for live in self.calls.values() if live.pool is pool]:
+            if not live.decided:
+                self._cancel_live(live)
+        pool.close()
 
     def add_pool(self, spec: FunctionSpec, app_name: str) -> Pool:
         pool = self.pools.get(spec.key)
         if pool is not None and pool.spec == spec:
             return pool
         if pool is not None:
-            pool.close(self._cancel_live)
+            self._close_pool(pool)
         reason = never_fits(spec.resources, self.planner.nodes)
         if reason is not None:
             raise ResourceExhaustedError(f"{spec.name} can never run here: {reason}")
@@ -203,22 +217,33 @@ class Engine:
 
         Raises NotFoundError for an unknown function, ResourceExhaustedError over a queue's quota.
         """
-        pool = self.pool_of(call.function)
-        live = self.calls[call.id] = LiveCall(call, pool, self.loop.time())
-        if keep:
-            self._kept[call.id] = None
+        live = self.admit(call, self.pool_of(call.function), keep)
         try:
-            pool.submit(live)
+            live.pool.submit(live)
         except Error:
             del self.calls[call.id]
             self._kept.pop(call.id, None)
             raise
         return live
 
+    def admit(self, call: Call, pool: Pool, keep: bool = False) -> LiveCall:
+        """Put a call into the table, not yet into a queue."""
+        live = self.calls[call.id] = LiveCall(call, pool, self.loop.time())
+        if keep:
+            self._kept[call.id] = None
+        return live
+
     def finish(self, live: LiveCall, outcome: Outcome) -> None:
-        """Record the outcome of a call, once; a second one is late and is dropped."""
-        if live.outcome is not None:
+        """Decide how a call ends, once; a second decision is late and is dropped."""
+        if live.decided:
             return
+        if live.durable:
+            self.durable.finish(live, outcome)
+        else:
+            self.settle(live, outcome)
+
+    def settle(self, live: LiveCall, outcome: Outcome) -> None:
+        """Show the outcome to whoever waits."""
         live.outcome = outcome
         live.state = outcome.state
         call_id = live.call.id
@@ -232,6 +257,23 @@ class Engine:
             waiter(outcome)
         if live.stream is not None:
             live.stream.wake()
+
+    async def outcome_of(self, live: LiveCall) -> Outcome:
+        """Wait for a call's end. Cancelling the wait does not cancel the call."""
+        if live.outcome is None:
+            event = anyio.Event()
+
+            def woken(outcome: Outcome) -> None:
+                event.set()
+
+            live.waiters.append(woken)
+            try:
+                await event.wait()
+            finally:
+                if woken in live.waiters:
+                    live.waiters.remove(woken)
+        assert live.outcome is not None
+        return live.outcome
 
     def _forget_oldest(self) -> None:
         for call_id in self._kept:
@@ -248,7 +290,7 @@ class Engine:
     def cancel(self, call_id: str) -> None:
         """Decide that a call is cancelled, and stop its work. Not an error if it has ended."""
         live = self.calls.get(call_id)
-        if live is not None and live.outcome is None:
+        if live is not None and not live.decided:
             self._cancel_live(live)
 
     def _cancel_live(self, live: LiveCall) -> None:
@@ -272,10 +314,6 @@ class Engine:
         finally:
             live.waiting -= 1
             live.pool.waiting -= 1
-
-    def delay_before(self, policy: RetryPolicy, attempt: int) -> float:
-        delay = policy.initial_delay * policy.backoff_coefficient ** (attempt - 1)
-        return min(max(delay, 1.0), policy.max_delay)
 
     def dispatch_later(self, queue: FairQueue[Any]) -> None:
         """A user's quota has room again: try the pool whose queue waited for it."""
@@ -341,10 +379,26 @@ class Engine:
         assert self._bug is not None
         raise self._bug
 
-    def close(self) -> None:
-        """Cancel what runs and let the containers stop; the task group waits for them."""
+    def blob(self, digest: str) -> bytes:
+        """A function that travels by value."""
+        if digest not in self.blobs:
+            self.blobs[digest] = self.durable.store.blobs.get(digest)
+        return self.blobs[digest]
+
+    async def aclose(self) -> None:
+        """Cancel what runs and let the containers stop; the task group waits for them.
+
+        Durable calls of deployed apps are handed back: the next engine runs them.
+        """
+        deployed = {app.id for app in self.apps.values() if app.deployed}
+        kept = [
+            live
+            for live in self.calls.values()
+            if live.durable and not live.decided and live.pool.spec.app in deployed
+        ]
+        await self.durable.hand_back(kept)
         for pool in self.pools.values():
-            pool.close(self._cancel_live)
+            self._close_pool(pool)
 
 
 class App:
@@ -358,19 +412,34 @@ class App:
 
 @asynccontextmanager
 async def open_engine(
-    backend: Backend, nodes: tuple[Node, ...], clock: Clock | None = None
+    backend: Backend,
+    nodes: tuple[Node, ...],
+    home: Home,
+    engine_id: str,
+    *,
+    durability: Durability = "normal",
+    clock: Clock | None = None,
 ) -> AsyncIterator[Engine]:
     """An engine over an open backend, for the length of the block. Leaving it ends all containers.
 
-    `nodes`: the cpu and memory that its containers may use together.
+    `nodes`: the cpu and memory that its containers may use together. `engine_id`: its lock is held.
     """
-    async with anyio.create_task_group() as services, anyio.create_task_group() as tasks:
-        engine = Engine(backend, tasks, clock or SystemClock(), nodes)
+    clock = clock or SystemClock()
+    async with (
+        open_store(home, engine_id, clock=clock, durability=durability) as store,
+        anyio.create_task_group() as services,
+        anyio.create_task_group() as tasks,
+    ):
+        engine = Engine(engine_id, backend, tasks, clock, nodes)
+        engine.durable = Durable(engine, store, home)
         engine.loop.set_exception_handler(engine.crash)
         services.start_soon(engine.surface_crash)
         services.start_soon(engine.planner.run)
+        services.start_soon(store.watch)
+        services.start_soon(engine.durable.run)
         try:
             yield engine
         finally:
-            engine.close()
+            with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_WITHIN):
+                await engine.aclose()
             services.cancel_scope.cancel()

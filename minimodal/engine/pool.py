@@ -6,11 +6,12 @@ start and stop is the planner's decision.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from minimodal.errors import CircuitOpen
+from minimodal.policy import delay_before
 from minimodal.tracebacks import SOURCES_DIR
 from minimodal.types import (
     EMPTY,
@@ -98,7 +99,7 @@ class Pool:
                 fields |= {"module": module, "qualname": qualname}
             case ByValue(blob, python, _):
                 fields |= {"python": python}
-                data = self.engine.blobs[blob]
+                data = self.engine.blob(blob)
         return fields, Payload(data, (parameters.data, *parameters.buffers))
 
     # --- calls in ------------------------------------------------------------------------------------
@@ -125,6 +126,10 @@ class Pool:
             if live is None:
                 return  # who waits has used up a quota: the end of one of their calls wakes us
             self.running += 1
+            if live.durable and not live.cleared:
+                self._left(live)
+                self.engine.durable.clear(live)
+                continue
             slot.give(live)
             if self.spec.single_use:
                 slot.session.retire()
@@ -202,7 +207,7 @@ class Pool:
     def lost(self, live: LiveCall, reason: ExitReason, begun: bool, why: CallState | None) -> None:
         """The executor or container of a call went away."""
         self._left(live)
-        if live.outcome is not None:
+        if live.decided:
             return
         if why is CallState.TIMEOUT:
             self._attempt_failed(live, CallState.TIMEOUT, self._timed_out())
@@ -218,13 +223,16 @@ class Pool:
             self.engine.finish(live, failed(CallState.LOST, kind, message, live.losses))
             return
         live.state = CallState.QUEUED
+        if live.durable and begun:
+            failure = Failure("CallLost", f"{self.name}: its process went away: {reason}")
+            self.engine.durable.attempt_failed(live, failure, lost=True)
         self.queue.push_front(live, live.call.user, live.call.priority)
         self.engine.planner.wake()
 
     def given_back(self, live: LiveCall, why: CallState | None) -> None:
         """A call that was sent ahead comes back before it began."""
         self._left(live)
-        if why is CallState.TIMEOUT or live.outcome is not None:
+        if why is CallState.TIMEOUT or live.decided:
             return
         live.state = CallState.QUEUED
         self.queue.push_front(live, live.call.user, live.call.priority)
@@ -243,17 +251,21 @@ class Pool:
         live.attempts += 1
         policy = self.spec.retries
         retryable = live.stream is None and failure.type != "minimodal.errors.InputCancellation"
-        if live.outcome is None and retryable and live.attempts <= policy.max_retries:
-            live.state = CallState.QUEUED
-            delay = self.engine.delay_before(policy, live.attempts)
-            handle = self.engine.loop.call_later(delay, self._try_again, live)
-            live.retry = handle.cancel
+        if not live.decided and retryable and live.attempts <= policy.max_retries:
+            delay = delay_before(policy, live.attempts, random.random())
+            if live.durable:
+                self.engine.durable.attempt_failed(live, failure, lost=False, delay=delay)
+            self.retry_later(live, delay)
             return
         self.engine.finish(live, Outcome(state, None, failure, live.attempts))
 
-    def _try_again(self, live: LiveCall) -> None:
+    def retry_later(self, live: LiveCall, delay: float) -> None:
+        live.state = CallState.QUEUED
+        live.retry = self.engine.loop.call_later(delay, self.queue_again, live).cancel
+
+    def queue_again(self, live: LiveCall) -> None:
+        """Queue a call that was accepted once: no quota and no open breaker refuses it now."""
         live.retry = None
-        # Not `submit`: a call that was accepted once is not refused by a quota or an open breaker.
         self.queue.push_front(live, live.call.user, live.call.priority)
         self.dispatch()
 
@@ -327,13 +339,8 @@ class Pool:
             self.queue.discard(live)
             self.engine.finish(live, outcome)
 
-    def close(self, finish: Callable[[LiveCall], None]) -> None:
-        """The app is closed: nothing more runs here."""
+    def close(self) -> None:
+        """The app is closed: no call runs here any more, and the containers end."""
         self.closed = True
-        for live in list(self.queue):
-            finish(live)
         for session in self.sessions:
-            for slot in session.slots:
-                for live in list(slot.inflight.values()):
-                    finish(live)
             session.request_stop()

@@ -1,0 +1,193 @@
+"""Durable calls: the engine's memory decides, the store remembers, and this is between them.
+
+A spawned call, or any call of a deployed app but a web request, is on record before it is accepted;
+each attempt is on record before it is sent to a container; its outcome is on record before anybody
+sees it. So a call that kills its engine every time is counted and ends in the dead letters.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import anyio
+
+from minimodal.engine_lock import is_alive
+from minimodal.errors import Error, NotFoundError
+from minimodal.types import Call, CallState, Failure, Outcome
+
+from .calls import LiveCall, failed
+from .pool import MAX_LOSSES
+
+if TYPE_CHECKING:
+    from minimodal.home import Home
+
+    from .engine import Engine
+    from .pool import Pool
+    from .records import Stored
+    from .store import Store
+
+log = logging.getLogger("minimodal.engine")
+
+TAKE_OVER_INTERVAL = 3.0  # seconds between looks for calls of engines that died
+POLL_INTERVAL = 0.1  # seconds between looks at a call that another engine runs
+EXPIRE_INTERVAL = 3600.0
+
+
+class Durable:
+    """`engine.durable`: the life of durable calls, over one store."""
+
+    def __init__(self, engine: Engine, store: Store, home: Home) -> None:
+        self._engine = engine
+        self.store = store
+        self._home = home
+        self._known_specs: set[str] = set()
+
+    # --- a call's life -------------------------------------------------------------------------------
+
+    async def accept(self, call: Call) -> LiveCall:
+        """Record a call and queue it. Once this returns, it survives the engine."""
+        pool = self._engine.pool_of(call.function)
+        call.function = pool.spec.key
+        await self._remember(pool)
+        if await self.store.accept([call]):
+            found = self._engine.calls.get(call.id)  # asked twice: it runs, or has run
+            if found is not None:
+                return found
+        return self._engine.accept(call, keep=True)
+
+    async def _remember(self, pool: Pool) -> None:
+        """The spec, for the engine that may take the call over."""
+        key = pool.spec.key
+        if key not in self._known_specs:
+            await self.store.recovery.put_spec(pool.spec)
+            self._known_specs.add(key)
+
+    def clear(self, live: LiveCall) -> None:
+        """Record that the next attempt begins; then the call goes to the front of its queue."""
+        self._engine.tasks.start_soon(self._clear, live)
+
+    async def _clear(self, live: LiveCall) -> None:
+        ours = await self.store.attempt_started(live.call.id, live.attempt + 1)
+        if live.decided:
+            return
+        if not ours:  # cancelled by another process, or taken over: what is on record counts
+            self._show(live, await self._on_record(live))
+            return
+        live.attempt += 1
+        live.cleared = True
+        live.pool.queue_again(live)
+
+    def attempt_failed(
+        self, live: LiveCall, failure: Failure, *, lost: bool, delay: float = 0.0
+    ) -> None:
+        """Record an attempt after which the call is tried again."""
+        live.cleared = False
+        retry_at = self._engine.clock.now() + delay if delay else None
+        self._engine.tasks.start_soon(
+            self._attempt_failed, live.call.id, live.attempt, failure, lost, retry_at
+        )
+
+    async def _attempt_failed(
+        self, call_id: str, attempt: int, failure: Failure, lost: bool, retry_at: float | None
+    ) -> None:
+        await self.store.attempt_failed(call_id, attempt, failure, lost=lost, retry_at=retry_at)
+
+    def finish(self, live: LiveCall, outcome: Outcome) -> None:
+        """Record the outcome, then show what is on record: ours, unless somebody was earlier."""
+        live.recording = True
+        self._engine.tasks.start_soon(self._finish, live, outcome)
+
+    async def _finish(self, live: LiveCall, outcome: Outcome) -> None:
+        lost = outcome.state is CallState.LOST
+        attempt = None if outcome.state is CallState.CANCELLED else live.attempt
+        try:
+            won = await self.store.record(live.call.id, attempt, outcome, lost=lost)
+            self._show(live, outcome if won else await self._on_record(live))
+        except Error as error:
+            # The disk is full or the like: the caller is told, and the call stays unfinished on
+            # record, so the next engine runs it again.
+            log.error("the outcome of %s could not be recorded: %s", live.call.id, error)
+            self._show(live, failed(CallState.LOST, "StateError", str(error)))
+
+    async def _on_record(self, live: LiveCall) -> Outcome:
+        outcome = await self.store.outcome(live.call.id)
+        words = f"{live.call.id} was taken over by another engine"
+        return outcome or failed(CallState.LOST, "CallLost", words)
+
+    def _show(self, live: LiveCall, outcome: Outcome) -> None:
+        live.recording = False
+        self._engine.settle(live, outcome)
+
+    # --- calls of other engines ----------------------------------------------------------------------
+
+    async def wait(self, call_id: str) -> Outcome:
+        """The outcome of a call that is not in this engine's memory."""
+        while (outcome := await self.store.outcome(call_id)) is None:
+            live = self._engine.calls.get(call_id)  # taken over meanwhile
+            if live is not None:
+                return await self._engine.outcome_of(live)
+            await anyio.sleep(POLL_INTERVAL)
+        return outcome
+
+    async def cancel(self, call_id: str) -> None:
+        await self.store.outcome(call_id)  # raises where there is no such call
+        words = failed(CallState.CANCELLED, "CallCancelled", f"{call_id} was cancelled")
+        await self.store.record(call_id, None, words)
+
+    # --- after a crash -------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Take over what dead engines left, now and again; drop what is older than its retention."""
+        expire_at = 0.0
+        while True:
+            while taken := await self.store.recovery.take_over(
+                lambda engine: is_alive(self._home, engine)
+            ):
+                for stored in taken:
+                    await self.resume(stored)
+                text = f"{len(taken)} unfinished calls of an engine that died run again"
+                self._engine.events.publish("notice", "recovery", text=text)
+            if self._engine.loop.time() >= expire_at:
+                expire_at = self._engine.loop.time() + EXPIRE_INTERVAL
+                await self.store.history.expire()
+            await anyio.sleep(TAKE_OVER_INTERVAL)
+
+    async def resume(self, stored: Stored) -> None:
+        """Queue a recorded call again, with the attempts that it has behind it."""
+        call = stored.call
+        if stored.losses > MAX_LOSSES:
+            await self._give_up(call, stored.attempt)
+            return
+        try:
+            pool = await self._pool_for(call.function)
+        except Error as error:
+            words = failed(CallState.ERROR, type(error).__name__, str(error))
+            await self.store.record(call.id, stored.attempt, words)
+            return
+        live = self._engine.admit(call, pool, keep=True)
+        live.attempts, live.losses, live.attempt = stored.errors, stored.losses, stored.attempt
+        delay = (stored.not_before or 0.0) - self._engine.clock.now()
+        if delay > 0:
+            pool.retry_later(live, delay)
+        else:
+            pool.queue_again(live)
+
+    async def _give_up(self, call: Call, attempt: int) -> None:
+        words = f"{call.function}: engines or containers died {attempt} times while it ran"
+        outcome = failed(CallState.LOST, "CallLost", words, attempt)
+        await self.store.record(call.id, attempt, outcome, lost=True)
+
+    async def _pool_for(self, key: str) -> Pool:
+        try:
+            return self._engine.pool_of(key)
+        except NotFoundError:
+            spec = await self.store.recovery.spec(key)
+            self._known_specs.add(key)
+            return self._engine.add_pool(spec, "")
+
+    async def hand_back(self, calls: list[LiveCall]) -> None:
+        """On a graceful stop: what is unfinished waits for the next engine, without a loss."""
+        for live in calls:
+            live.recording = True  # whatever its executor still answers comes too late
+        await self.store.recovery.hand_back([live.call.id for live in calls])
