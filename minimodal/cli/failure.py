@@ -69,8 +69,9 @@ def describe(error: BaseException, *, debug: bool = False) -> str:
     """The text to print for a failure, ending in a newline."""
     if debug:
         return "".join(traceback.format_exception(error))
-    while len(inner := getattr(error, "exceptions", ())) == 1:  # a task group around one error
-        error = inner[0]
+    inner: Sequence[BaseException] = getattr(error, "exceptions", ())
+    if len(inner) == 1:  # a task group around one error
+        return describe(inner[0])
     if isinstance(error, Error):
         return _block(error)
     return user_traceback(error)
