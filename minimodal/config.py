@@ -21,7 +21,8 @@ from .home import locate_home
 PREFIX = "MINIMODAL_"
 OTHER_VARIABLES = frozenset(
     # Read elsewhere, so not misspelt settings: tests, agents, secrets, debugging.
-    "DEBUG FAILPOINTS REQUIRE_DOCKER SECRET_KEY APP_STATE IMAGE_ID IS_REMOTE SANDBOX_ID TASK_ID".split()
+    "DEBUG FAILPOINTS CI_DOCKER REQUIRE_DOCKER SECRET_KEY APP_STATE CONTAINER_ID IMAGE_ID "
+    "IMAGE_RECIPE IS_REMOTE PROCESS SANDBOX_ID SOURCES_DIR TASK_ID".split()
 )
 
 

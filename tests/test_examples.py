@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.cli.conftest import environment
+from tests.cli.conftest import environment, started
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -43,15 +43,9 @@ def test_ctrl_c_leaves_nothing(backend: str, tmp_path: Path) -> None:
         "def main():\n"
         "    list(wait.map(range(2)))\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "minimodal", "run", "-q", str(script)],
-        env=environment({"MINIMODAL_BACKEND": backend}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout
-    assert process.stdout.readline() == "wait | waiting\n"
-    os.kill(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    with started(script, MINIMODAL_BACKEND=backend) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "wait | waiting\n"
+        os.kill(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=30)
     assert (process.returncode, err.strip()) == (130, "stopping (again to force)")

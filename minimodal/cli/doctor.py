@@ -124,10 +124,10 @@ def _bwrap() -> Check:
     from minimodal.backends.bwrap_probe import find_bwrap
 
     try:
-        path, version = find_bwrap()
+        bwrap = find_bwrap()
     except RuntimeUnavailable as error:
         return Check("bwrap", None, str(error))
-    return Check("bwrap", None, f"{version} at {path}")
+    return Check("bwrap", None, f"{bwrap.version} at {bwrap.path}")
 
 
 def _docker_host(config: Any) -> Check:

@@ -17,8 +17,17 @@ from minimodal.tracebacks import PACKAGE
 
 from .terminal import paint
 
-STDLIB = os.path.dirname(os.__file__) + os.sep
-PLUMBING = ("asyncio", "concurrent", "contextlib.py", "importlib", "runpy.py", "threading.py")
+STDLIB = os.path.dirname(os.__file__) + os.sep  # site-packages lies in it too
+INSTALLED = tuple(os.path.join(prefix, "") for prefix in {sys.prefix, sys.base_prefix})
+PLUMBING = (
+    "ast.py",
+    "asyncio",
+    "concurrent",
+    "contextlib.py",
+    "importlib",
+    "runpy.py",
+    "threading.py",
+)
 LOG_LINES = 20
 
 
@@ -60,6 +69,9 @@ def describe(error: BaseException, *, debug: bool = False) -> str:
     """The text to print for a failure, ending in a newline."""
     if debug:
         return "".join(traceback.format_exception(error))
+    inner: Sequence[BaseException] = getattr(error, "exceptions", ())
+    if len(inner) == 1:  # a task group around one error
+        return describe(inner[0])
     if isinstance(error, Error):
         return _block(error)
     return user_traceback(error)
@@ -70,8 +82,7 @@ def _block(error: Error) -> str:
     lines = [f"{paint('error:', 'bold red', sys.stderr)} {what}", *("  " + line for line in more)]
     if isinstance(error, UsageError):
         lines += ["  " + choice for choice in error.choices]
-    elif frames := _user_frames(traceback.TracebackException.from_exception(error)):
-        last = frames[-1]
+    elif last := _last_own_frame(error):
         lines.append(f"  at:  {last.filename}:{last.lineno} in {last.name}: {last.line}")
     if isinstance(error, ImageBuildError) and error.log:
         lines += ["  | " + line for line in error.log.rstrip().splitlines()[-LOG_LINES:]]
@@ -94,7 +105,7 @@ def _hint(error: Error) -> str:
 def user_traceback(error: BaseException) -> str:
     """The traceback without the platform's frames; whole where only those are left: our bug."""
     shown = traceback.TracebackException.from_exception(error)
-    if not _user_frames(shown) and not isinstance(error, SyntaxError):
+    if _last_own_frame(error) is None and not isinstance(error, SyntaxError):
         note = "This is a bug in minimodal: no code of yours is in this traceback.\n"
         return "".join(shown.format()) + note
     _trim(shown, seen=set())
@@ -117,6 +128,18 @@ def _user_frames(part: traceback.TracebackException) -> list[traceback.FrameSumm
     frames = [frame for frame in part.stack if not frame.filename.startswith(PACKAGE)]
     first = next((i for i, frame in enumerate(frames) if not _is_plumbing(frame.filename)), None)
     return [] if first is None else frames[first:]
+
+
+def _last_own_frame(error: BaseException) -> traceback.FrameSummary | None:
+    """Where the user's own code was: not in what is installed, and not in us."""
+    frames = _user_frames(traceback.TracebackException.from_exception(error))
+    own = [frame for frame in frames if _is_own(frame.filename)]
+    return own[-1] if own else None
+
+
+def _is_own(filename: str) -> bool:
+    installed = filename.startswith((STDLIB, *INSTALLED))
+    return not installed and (os.path.isabs(filename) or filename.startswith("<ipython"))
 
 
 def _is_plumbing(filename: str) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,23 @@ def program(place: Path) -> Program:
         )
 
     return run
+
+
+@contextmanager
+def started(script: Path, **environ: str) -> Iterator[subprocess.Popen[str]]:
+    """`minimodal run -q` of a script that goes on; whatever happens, it is gone after the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "minimodal", "run", "-q", str(script)],
+        env=environment(environ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def environment(changes: dict[str, str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import minimodal
-from tests.cli.conftest import Program, environment
+from tests.cli.conftest import Program, environment, started
 
 Write = Callable[[str, str], Path]
 
@@ -345,29 +345,22 @@ def test_a_signal_stops_all_and_leaves_nothing(
     script: Write, number: int, code: int, said: str
 ) -> None:
     path = script("w.py", WAITING)
-    command = [sys.executable, "-m", "minimodal", "run", "-q", str(path)]
-    process = subprocess.Popen(
-        command, env=environment({}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout
-    assert process.stdout.readline() == "wait | waiting\n"
-    os.kill(process.pid, number)
-    out, err = process.communicate(timeout=20)
-    assert process.returncode == code
+    with started(path) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "wait | waiting\n"
+        os.kill(process.pid, number)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == code, err
     assert (out, err.strip()) == ("", said)
 
 
 def test_a_reader_that_goes_away_ends_it_quietly(script: Write) -> None:
     text = WAITING.replace('print("waiting", flush=True)', 'print("waiting\\n" * 100000)')
     path = script("w.py", text)
-    command = [sys.executable, "-m", "minimodal", "run", "-q", str(path)]
-    process = subprocess.Popen(
-        command, env=environment({}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout
-    assert process.stderr
-    process.stdout.readline()
-    process.stdout.close()
-    assert process.wait(timeout=20) != 0
-    assert process.stderr.read() == ""
-    process.stderr.close()
+    with started(path) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=30) != 0
+        assert process.stderr.read() == ""
