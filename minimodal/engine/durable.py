@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .engine import Engine
     from .pool import Pool
     from .records import Stored
+    from .slot import Slot
     from .store import Store
 
 log = logging.getLogger("minimodal.engine")
@@ -63,20 +64,25 @@ class Durable:
             await self.store.recovery.put_spec(pool.spec)
             self._known_specs.add(key)
 
-    def clear(self, live: LiveCall) -> None:
-        """Record that the next attempt begins; then the call goes to the front of its queue."""
-        self._engine.tasks.start_soon(self._clear, live)
+    def begin(self, live: LiveCall, slot: Slot) -> None:
+        """Record that an attempt begins, with the slot kept for it, and then send it."""
+        slot.reserved += 1
+        self._engine.tasks.start_soon(self._begin, live, slot)
 
-    async def _clear(self, live: LiveCall) -> None:
-        ours = await self.store.attempt_started(live.call.id, live.attempt + 1)
+    async def _begin(self, live: LiveCall, slot: Slot) -> None:
+        try:
+            ours = await self.store.attempt_started(live.call.id, live.attempt + 1)
+        finally:
+            slot.reserved -= 1
         if live.decided:
-            return
-        if not ours:  # cancelled by another process, or taken over: what is on record counts
+            live.pool.left(live)
+        elif ours:
+            live.attempt += 1
+            live.cleared = True
+            live.pool.give(live, slot)
+        else:  # cancelled by another process, or taken over: what is on record counts
+            live.pool.left(live)
             self._show(live, await self._on_record(live))
-            return
-        live.attempt += 1
-        live.cleared = True
-        live.pool.queue_again(live)
 
     def attempt_failed(
         self, live: LiveCall, failure: Failure, *, lost: bool, delay: float = 0.0

@@ -127,18 +127,25 @@ class Pool:
                 return  # who waits has used up a quota: the end of one of their calls wakes us
             self.running += 1
             if live.durable and not live.cleared:
-                self._left(live)
-                self.engine.durable.clear(live)
-                continue
-            slot.give(live)
-            if self.spec.single_use:
-                slot.session.retire()
+                self.engine.durable.begin(live, slot)
+            else:
+                self.give(live, slot)
         if queue:
             if self.waiting:
                 for session in self.sessions:
                     if session.ready and not session.stopping:
                         session.lend()
             self.engine.planner.wake()
+
+    def give(self, live: LiveCall, slot: Slot) -> None:
+        """Send a popped call to a slot, or queue it again if that has gone meanwhile."""
+        if not slot.ready or (slot.session.stopping and not self.spec.single_use):
+            self.left(live)
+            self.queue_again(live)
+            return
+        slot.give(live)
+        if self.spec.single_use:
+            slot.session.retire()
 
     def dispatch_later(self) -> None:
         self.engine.loop.call_soon(self.dispatch)
@@ -151,11 +158,11 @@ class Pool:
             if session.stopping or not session.ready:
                 continue
             for slot in session.slots:
-                load = len(slot.inflight)
+                load = slot.load
                 if slot.ready and load < room:
                     if load == 0:
                         return slot
-                    if best is None or load < len(best.inflight):
+                    if best is None or load < best.load:
                         best = slot
         return best or self._prefetch_slot()
 
@@ -170,10 +177,10 @@ class Pool:
         now = self.engine.clock.monotonic()
         for session in self.sessions:
             for slot in session.slots:
-                load = len(slot.inflight)
+                load = slot.load
                 open_to_more = slot.ready and not session.stopping and load < depth
                 open_to_more = open_to_more and slot.open_to_prefetch(now)
-                if open_to_more and (best is None or load < len(best.inflight)):
+                if open_to_more and (best is None or load < best.load):
                     best = slot
         return best
 
@@ -189,7 +196,7 @@ class Pool:
         why: CallState | None,
     ) -> None:
         """A slot answered. `why`: it was interrupted on purpose, so the answer does not count."""
-        self._left(live)
+        self.left(live)
         now = self.engine.clock.monotonic()
         slot.session.became_idle(self.engine.loop.time())
         if len(slot.session.slots) > 1:
@@ -206,7 +213,7 @@ class Pool:
 
     def lost(self, live: LiveCall, reason: ExitReason, begun: bool, why: CallState | None) -> None:
         """The executor or container of a call went away."""
-        self._left(live)
+        self.left(live)
         if live.decided:
             return
         if why is CallState.TIMEOUT:
@@ -231,14 +238,14 @@ class Pool:
 
     def given_back(self, live: LiveCall, why: CallState | None) -> None:
         """A call that was sent ahead comes back before it began."""
-        self._left(live)
+        self.left(live)
         if why is CallState.TIMEOUT or live.decided:
             return
         live.state = CallState.QUEUED
         self.queue.push_front(live, live.call.user, live.call.priority)
         self.dispatch_later()
 
-    def _left(self, live: LiveCall) -> None:
+    def left(self, live: LiveCall) -> None:
         self.running -= 1
         for queue in self.queue.finish(live.call.user):
             self.engine.dispatch_later(queue)

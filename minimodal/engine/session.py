@@ -60,7 +60,7 @@ class Session:
 
     @property
     def busy(self) -> bool:
-        return any(slot.inflight for slot in self.slots)
+        return any(slot.load for slot in self.slots)
 
     async def run(self) -> None:
         """Start the container, wait until it has ended or is to stop, and report the end once."""
@@ -256,7 +256,7 @@ class Session:
 
     def take_back_lent(self) -> None:
         """Retire executors over one that are idle: nobody waits any more."""
-        idle = [slot for slot in self.slots if slot.ready and not slot.inflight]
+        idle = [slot for slot in self.slots if slot.ready and not slot.load]
         free = sum(slot.ready and not slot.blocked for slot in self.slots)
         for slot in idle[: free - 1]:
             slot.retire()

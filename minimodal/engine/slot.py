@@ -33,6 +33,7 @@ class Slot:
         self.index = index
         self.ready = False
         self.was_ready = False
+        self.reserved = 0  # calls that come when their attempt is on record
         self.inflight: dict[int, LiveCall] = {}  # by seq, in order of dispatch
         self._peer: Peer | None = None
         self._timers: dict[int, asyncio.TimerHandle] = {}
@@ -46,6 +47,10 @@ class Slot:
         self._peer = peer
         peer.on_frame = self._on_frame
         peer.on_lost = self._on_lost
+
+    @property
+    def load(self) -> int:
+        return len(self.inflight) + self.reserved
 
     # --- giving work ---------------------------------------------------------------------------------
 

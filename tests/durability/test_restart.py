@@ -1,0 +1,107 @@
+"""A spawned call survives the SIGKILL of its engine: nothing is lost, nothing ends twice."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import minimodal
+from minimodal.config import load_config
+from minimodal.errors import CallCancelled, NotFoundError
+from minimodal.host import Host
+
+SCRIPT = Path(__file__).parent / "script.py"
+
+
+def start(home: Path, *arguments: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "MINIMODAL_HOME": str(home), "MINIMODAL_BACKEND": "process"}
+    command = [sys.executable, str(SCRIPT), *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def kill_when_it_spoke(process: subprocess.Popen[str]) -> list[str]:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    return line.split()
+
+
+@pytest.fixture
+def own_home(scratch: Path, request: pytest.FixtureRequest) -> Path:
+    """A home of the test's own, with a short path."""
+    return scratch / request.node.name[5:25]
+
+
+def test_calls_survive_sigkill(own_home: Path, tmp_path: Path) -> None:
+    marks, gate = tmp_path / "marks", tmp_path / "gate"
+    ids = kill_when_it_spoke(start(own_home, "work", str(marks), str(gate)))
+    assert len(ids) == 6
+    before = Counter(marks.read_text().split())
+    gate.touch()
+    with Host(load_config({"backend": "process", "home": own_home})):
+        calls = [minimodal.FunctionCall.from_id(call_id) for call_id in ids]
+        assert [call.get(timeout=40) for call in calls] == [0, 10, 20, 30, 40, 50]
+    after = Counter(marks.read_text().split())
+    assert after["0"] == before["0"] == 1, "what had finished does not run again"
+    assert after["1"] == before["1"] == 1
+    assert all(after[str(i)] >= 1 for i in range(2, 6))
+    assert max(after.values()) <= 2
+
+
+def test_results_are_readable_after_a_restart(own_home: Path, tmp_path: Path) -> None:
+    marks, gate = tmp_path / "marks", tmp_path / "gate"
+    gate.touch()
+    ids = kill_when_it_spoke(start(own_home, "work", str(marks), str(gate)))
+    for _ in range(2):
+        with Host(load_config({"backend": "process", "home": own_home})):
+            assert minimodal.FunctionCall.from_id(ids[0]).get(timeout=20) == 0
+            with pytest.raises(NotFoundError):
+                minimodal.FunctionCall.from_id("fc-ffff").get()
+
+
+def test_a_call_that_kills_its_engine_ends_in_the_dead_letters(
+    own_home: Path, tmp_path: Path
+) -> None:
+    """F41: three losses, counted on record, and then nobody runs it again."""
+    marks = tmp_path / "marks"
+    process = start(own_home, "kill", str(marks), "-")
+    assert process.stdout is not None
+    [call_id] = process.stdout.readline().split()
+    process.stdout.close()
+    assert process.wait(timeout=30) == -9
+    # The next engines are other processes with another pid: the call finds nobody to kill, so the
+    # loss is seen as that of its engine, four times.
+    environment = {**os.environ, "MINIMODAL_HOME": str(own_home), "MINIMODAL_BACKEND": "process"}
+    code = "from minimodal.host import Host; import time; Host().start(); print(flush=True); time.sleep(60)"
+    for runs in (1, 2, 3):
+        again = subprocess.Popen(
+            [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True
+        )
+        while marks.read_text().count("killed") == runs:
+            assert again.poll() is None, "the engine takes the call over and runs it"
+        again.kill()
+        again.communicate()
+    with Host(load_config({"backend": "process", "home": own_home})) as host:
+        call: minimodal.FunctionCall[None] = minimodal.FunctionCall.from_id(call_id)
+        with pytest.raises(minimodal.Error, match="died"):
+            call.get(timeout=20)
+        assert host.engine is not None
+    assert marks.read_text().count("killed") == 4
+
+
+def test_leaving_the_app_cancels_what_was_spawned(own_home: Path, tmp_path: Path) -> None:
+    from tests.durability import script
+
+    gate = tmp_path / "never"
+    with Host(load_config({"backend": "process", "home": own_home})):
+        with script.app.run():
+            call = script.work.spawn(5, str(tmp_path / "marks"), str(gate))
+        with pytest.raises(CallCancelled):
+            call.get(timeout=20)
