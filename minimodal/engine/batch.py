@@ -100,7 +100,10 @@ def _apply_group(connection: Connection, group: list[Write]) -> None:
             _apply_rows(connection, kind, group)
         else:
             assert callable(work)
-            group[0].result = work(connection)
+            result = work(connection)
+            # A cursor that is freed on the waiter's thread resets a statement that this one may be
+            # running: "bad parameter or other API misuse", in whoever runs it.
+            group[0].result = None if isinstance(result, sqlite3.Cursor) else result
     except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError) as error:
         raise _Wrong(group, error) from error
     except (sqlite3.Error, FailpointError, OSError):

@@ -250,7 +250,7 @@ class Database:
             with anyio.CancelScope(shield=True):  # bounded: a transaction waits `wait` at most
                 await asyncio.wait([write.done])
                 if undo and not write.skipped and not write.error:
-                    with contextlib.suppress(StateError):
+                    with contextlib.suppress(Exception):  # the cancellation is what must go out
                         await self.write(undo(write.result))
             raise
         if write.error:

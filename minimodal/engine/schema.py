@@ -59,16 +59,23 @@ def open_file(
             f"{path} is on a network file system ({kind}), where SQLite's locks and shared memory do "
             "not work. Set MINIMODAL_HOME to a local directory."
         )
+    opened: list[sqlite3.Connection] = []
+    # As a whole: another engine that creates the file, or closes it last, locks any of its steps.
+    patiently(lambda: opened.append(_open(path, steps, others)), wait)
+    return opened[0]
+
+
+def _open(path: Path, steps: Sequence[str], others: Sequence[str]) -> sqlite3.Connection:
     inspect(path, len(steps))
     connection = connect(path)
     try:
-        patiently(lambda: connection.execute("PRAGMA user_version").fetchone(), wait)
+        connection.execute("PRAGMA user_version").fetchone()  # makes the file
         with contextlib.suppress(PermissionError):  # then it is another user's, who let us in
             os.chmod(path, 0o600)  # before the log is made, which takes over the mode
-        patiently(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone(), wait)
+        connection.execute("PRAGMA journal_mode = WAL").fetchone()
         connection.execute("PRAGMA journal_size_limit = 67108864")
         connection.execute("PRAGMA wal_autocheckpoint = 4000")
-        _migrate(connection, path, steps, wait, others)
+        _migrate(connection, path, steps, others)
     except BaseException:
         connection.close()
         raise
@@ -77,13 +84,11 @@ def open_file(
 
 def inspect(path: Path, newest: int) -> None:
     """Refuse a file that is damaged or of a newer version, leaving it as it is."""
-    try:
-        if path.stat().st_size == 0:
-            return
-    except FileNotFoundError:
+    if not _size(path):
         return
     connection = connect(path, read_only=True)
     try:
+        connection.execute("BEGIN")  # one snapshot: another engine may be creating the file
         version = _number(connection, "user_version")
         pages = _number(connection, "page_count")
         expected = pages * _number(connection, "page_size")
@@ -97,10 +102,11 @@ def inspect(path: Path, newest: int) -> None:
         )
     if version == 0 and tables:
         raise StateError(f"{path} is a database of something else: it has no schema version.")
-    wal = Path(f"{path}-wal")
-    if path.stat().st_size < expected and not (wal.exists() and wal.stat().st_size):
-        # With a log, a short file is one whose checkpoint was interrupted: SQLite repairs it.
-        raise damaged(path, f"it has {path.stat().st_size} bytes of {expected}")
+    # With a log, a short file is one whose checkpoint was interrupted: SQLite repairs it. The log is
+    # looked at first, because whoever removes it has made the file whole before.
+    log, size = _size(Path(f"{path}-wal")), _size(path)
+    if not log and size < expected:
+        raise damaged(path, f"it has {size} bytes of {expected}")
 
 
 def check_file(path: Path) -> list[str]:
@@ -141,7 +147,6 @@ def _migrate(
     connection: sqlite3.Connection,
     path: Path,
     steps: Sequence[str],
-    wait: float,
     others: Sequence[str],
 ) -> None:
     version = _number(connection, "user_version")
@@ -155,7 +160,7 @@ def _migrate(
             )
         _copy(connection, Path(f"{path}.v{version}"))
     failpoint("store.migrate.copied")
-    patiently(lambda: connection.execute("BEGIN IMMEDIATE"), wait)
+    connection.execute("BEGIN IMMEDIATE")
     try:
         version = _number(connection, "user_version")  # another engine may have been faster
         for step in steps[version:]:
@@ -189,6 +194,13 @@ def _statements(script: str) -> list[str]:
             found.append(open_lines)
             open_lines = ""
     return found
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _number(connection: sqlite3.Connection, pragma: str) -> int:

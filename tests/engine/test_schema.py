@@ -189,7 +189,8 @@ def test_odd_paths(root: Path) -> None:
         assert path.exists()
 
 
-def test_three_open_a_fresh_home_at_once(own: Home) -> None:
+@pytest.mark.parametrize("round", range(5))
+def test_f38_many_open_a_fresh_home_at_once(own: Home, round: int) -> None:
     async def opening(number: int) -> None:
         async with open_store(own, f"en-{number}") as store:
             await store.history.find()

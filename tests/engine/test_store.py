@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import anyio
 import pytest
 
@@ -208,6 +210,19 @@ async def test_f34_a_cancelled_accept_has_accepted_nothing(own: Home, instant: i
                 await anyio.lowlevel.checkpoint()
             tasks.cancel_scope.cancel()
         assert {info.id for info in await store.history.find()} == accepted
+
+
+async def test_bad_parameter_or_other_api_misuse_under_many_small_operations(own: Home) -> None:
+    async def hand_back(store: Store) -> None:
+        for _ in range(6):
+            await store.recovery.hand_back(["a"])
+            end = time.perf_counter() + 0.000_05
+            while time.perf_counter() < end:
+                pass  # the fault: the loop frees results while the thread is at work
+
+    async with open_store(own, "en-1") as store, anyio.create_task_group() as tasks:
+        for _ in range(1500):
+            tasks.start_soon(hand_back, store)
 
 
 async def test_writes_after_close_are_refused(own: Home) -> None:

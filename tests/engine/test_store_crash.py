@@ -21,17 +21,19 @@ from minimodal.failpoints import NAMES
 from minimodal.home import Home, open_home
 from minimodal.types import Payload
 
-WRITER = str(Path(__file__).with_name("store_writer.py"))
+WRITER = ("-m", "tests.engine.store_writer")
+ROOT = Path(__file__).parents[2]
 
 POINTS = [name for name in NAMES if name.startswith(("store.", "blobs.put."))]
 
 
 def writer(own: Home, engine: str, *options: str, failpoints: str = "") -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, WRITER, str(own.data.parent), engine, *options],
+        [sys.executable, *WRITER, str(own.data.parent), engine, *options],
         env={**os.environ, "MINIMODAL_FAILPOINTS": failpoints},
         stdout=subprocess.PIPE,
         text=True,
+        cwd=ROOT,
     )
 
 
@@ -136,7 +138,7 @@ def test_f51_full_waits_for_the_disk_and_normal_does_not(own: Home, tmp_path: Pa
         trace = tmp_path / "trace"
         command = [
             sys.executable,
-            WRITER,
+            *WRITER,
             str(own.data.parent),
             "en-1",
             durability,
@@ -144,7 +146,9 @@ def test_f51_full_waits_for_the_disk_and_normal_does_not(own: Home, tmp_path: Pa
             "1",
         ]
         tracer = ["strace", "-f", "-o", str(trace), "-e", "trace=fdatasync,fsync,write,pwrite64"]
-        done = subprocess.run([*tracer, *command], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*tracer, *command], capture_output=True, text=True, check=False, cwd=ROOT
+        )
         if "ptrace" in done.stderr:
             pytest.skip("strace may not trace here")
         acknowledged, syncs, since = 0, 0, 0
