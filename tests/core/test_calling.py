@@ -114,7 +114,8 @@ def test_endless_input_with_break() -> None:
 
     def inputs() -> Iterator[int]:
         nonlocal pulled
-        for pulled in itertools.count():  # read outside
+        while True:
+            pulled += 1
             yield pulled
 
     for result in f.square.map(inputs()):
