@@ -105,7 +105,10 @@ class BubblewrapBackend:
             memory="limited (cgroup)" if "memory" in by_group else "address space, not memory",
             cpu="limited (cgroup)" if "cpu" in by_group else "not limited",
             pids="limited (cgroup)" if "pids" in by_group else _pids_by_rlimit(self._identity),
-            notes=("shares the kernel with the host: for your own code",),
+            notes=(
+                "shares the kernel with the host: for your own code",
+                "servers share the host's ports, unless the network is blocked",
+            ),
         )
 
     async def build(self, image: ImageSpec, report: Report) -> ImageRef:

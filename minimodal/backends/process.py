@@ -147,7 +147,7 @@ class ProcessBackend:
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         network = {n: os.environ[n] for n in NETWORK_VARIABLES if os.environ.get(n)}
         env = {**kept, **network, **dict(spec.image.env), **spec.env}
-        env |= {MARK: spec.id, "MINIMODAL_SOURCES_DIR": str(root)}
+        env |= {MARK: spec.id, "PYTHONUNBUFFERED": "1", "MINIMODAL_SOURCES_DIR": str(root)}
         workdir = spec.workdir or spec.image.workdir
         inside = workdir if workdir and os.path.isdir(workdir) else str(root)
         command = limited(
