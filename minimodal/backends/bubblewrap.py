@@ -188,8 +188,11 @@ class _Start:
         arguments = arguments_fd([*options, *self._wanted.options])
         self._open.add(arguments)
         return Command(
-            argv=(self._bwrap.path, "--args", str(arguments), "--", *self._command()),
-            executable=self._bwrap.executable,
+            argv=(
+                *self._identity.prefix,
+                *(self._bwrap.executable, "--args", str(arguments), "--"),
+                *self._command(),
+            ),
             env=self._bwrap.env,  # the container's own is among the arguments
             cwd="/",
             pass_fds=(

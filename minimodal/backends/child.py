@@ -36,7 +36,6 @@ class Command:
     cwd: str | None = None
     pass_fds: tuple[int, ...] = ()
     stdin: int | None = None  # None: nothing to read
-    executable: str | None = None  # where it is not argv[0]
     uid: int | None = None  # to run as, with the group of that number and no others
     umask: int = -1  # the engine's own
     output: Callable[[bytes], None] | None = None  # told of all that it prints
@@ -151,7 +150,6 @@ async def spawn(command: Command) -> AsyncIterator[Child]:
 def _start(command: Command, output: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command.argv,
-        executable=command.executable,
         env=dict(command.env),
         cwd=command.cwd,
         pass_fds=command.pass_fds,
@@ -159,7 +157,7 @@ def _start(command: Command, output: int) -> subprocess.Popen[bytes]:
         stdout=output,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        # With these Popen forks instead of vfork; only root needs it.
+        # With these Popen forks instead of vfork.
         user=command.uid,
         group=command.uid,
         extra_groups=None if command.uid is None else [],
