@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -153,20 +153,7 @@ class ProcessBackend:
         command = limited(
             spec.command or agent, spec.resources, self._groups.controllers, pids=False
         )
-        return Command([*self._prefix, *_joined(command, group)], env, inside)
-
-
-# The command joins its group before it runs: nothing that it starts is ever outside.
-_JOIN = """
-while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs" || exit 125; shift; done
-shift
-exec "$@"
-"""
-
-
-def _joined(command: Sequence[str], group: cgroup.Group) -> tuple[str, ...]:
-    places = [str(path) for _, path in group.paths]
-    return ("/bin/sh", "-c", _JOIN, "sh", *places, "--", *command) if places else tuple(command)
+        return Command([*self._prefix, *group.joined(command)], env, inside)
 
 
 async def _shielded(function: Any) -> None:
@@ -207,10 +194,11 @@ class ProcessContainer:
     ) -> Process:
         """One more process beside it, with its environment and directory."""
         process = await piped.start(
-            command, env={**self._command.env, **env}, cwd=workdir or self._command.cwd
+            self._group.joined(command),
+            env={**self._command.env, **env},
+            cwd=workdir or self._command.cwd,
         )
         self._processes.append(process)
-        await to_thread.run_sync(self._group.add, process.pid)
         return process
 
     async def aclose(self) -> None:
