@@ -105,7 +105,10 @@ class BubblewrapBackend:
             memory="limited (cgroup)" if "memory" in by_group else "address space, not memory",
             cpu="limited (cgroup)" if "cpu" in by_group else "not limited",
             pids="limited (cgroup)" if "pids" in by_group else _pids_by_rlimit(self._identity),
-            notes=("shares the kernel with the host: for your own code",),
+            notes=(
+                "shares the kernel with the host: for your own code",
+                "servers share the host's ports, unless the network is blocked",
+            ),
         )
 
     async def build(self, image: ImageSpec, report: Report) -> ImageRef:
@@ -129,15 +132,12 @@ class BubblewrapBackend:
             await stack.enter_async_context(sockets.serve(directory, connect))
             wanted, group = await to_thread.run_sync(self._prepare, spec, directory)
             stack.push_async_callback(_shielded, group.remove)
-            start = _Start(self._bwrap, self._identity, wanted)
-            # Closed after the child is killed: else what waits in it would go on.
+            start = _Start(self._bwrap, self._identity, wanted, group)
             stack.callback(start.close)
             child = await stack.enter_async_context(spawn(start.command()))
             pid = await start.init_pid(child)
             sandbox = Sandbox(spec, child, pid, group, self._identity, wanted)
             stack.push_async_callback(sandbox.aclose)
-            # Before it runs anything: the sandbox's only process waits until we let it go on.
-            await to_thread.run_sync(group.add, pid)
             start.go()
             yield sandbox
 
@@ -146,7 +146,7 @@ class BubblewrapBackend:
         if not self._identity.own_files:
             for mount in wanted.mounts:
                 _give(mount, self._identity.host_uid)
-        return wanted, self._groups.make(spec.resources)
+        return wanted, self._groups.make(spec.resources, self._identity.spawn_as)
 
 
 async def _shielded(function: Any) -> None:
@@ -170,37 +170,32 @@ def _pids_by_rlimit(identity: Identity) -> str:
 class _Start:
     """The descriptors that bwrap is started with, and the conversation over them."""
 
-    def __init__(self, bwrap: Bwrap, identity: Identity, wanted: Plan) -> None:
+    def __init__(self, bwrap: Bwrap, identity: Identity, wanted: Plan, group: cgroup.Group) -> None:
         self._bwrap = bwrap
         self._identity = identity
         self._wanted = wanted
+        self._group = group
         self._info, self._info_child = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._block_child, self._block = os.pipe2(os.O_CLOEXEC)
         self._go_child, self._go = os.pipe2(os.O_CLOEXEC)
-        self._open = {self._info, self._info_child, self._block_child, self._block}
-        self._open |= {self._go_child, self._go}
+        self._open = {self._info, self._info_child, self._go_child, self._go}
 
     def command(self) -> Command:
-        options = ["--info-fd", str(self._info_child), "--block-fd", str(self._block_child)]
-        arguments = arguments_fd([*options, *self._wanted.options])
+        info = str(self._info_child)
+        arguments = arguments_fd(["--info-fd", info, *self._wanted.options])
         self._open.add(arguments)
+        bwrap = (self._bwrap.executable, "--args", str(arguments), "--", *self._command())
         return Command(
-            argv=(self._bwrap.path, "--args", str(arguments), "--", *self._command()),
-            executable=self._bwrap.executable,
+            argv=self._group.joined([*self._identity.prefix, *bwrap]),
             env=self._bwrap.env,  # the container's own is among the arguments
             cwd="/",
-            pass_fds=(
-                *self._identity.fds,
-                *self._bwrap.fds,
-                *(arguments, self._info_child, self._block_child),
-            ),
+            pass_fds=(*self._identity.fds, *self._bwrap.fds, arguments, self._info_child),
             stdin=self._go_child if self._wanted.gated else None,
             uid=self._identity.spawn_as,
         )
 
     def _command(self) -> tuple[str, ...]:
-        """The end of the engine ends bwrap's wait as well as `go` does. An agent then finds nobody
-        to talk to and leaves; any other command must first read that it was meant to run."""
+        """While it is set up a sandbox does not notice the end of the engine. An agent then finds
+        nobody to talk to and leaves; any other command must first read that it is meant to run."""
         if not self._wanted.gated:
             return self._wanted.command
         read = 'read -r go && [ "$go" = go ] && exec "$@" </dev/null'
@@ -208,7 +203,7 @@ class _Start:
 
     async def init_pid(self, child: Child) -> int:
         """The pid, on the host, of the sandbox's first process. Raises LaunchError."""
-        for fd in (self._info_child, self._block_child, self._go_child):
+        for fd in (self._info_child, self._go_child):
             self._close(fd)
         text = b""
         with anyio.move_on_after(_START_SECONDS):
@@ -226,10 +221,9 @@ class _Start:
             raise LaunchError(f"the sandbox did not start: {child.tail or 'no answer'}") from None
 
     def go(self) -> None:
-        """Let it run: the sandbox is set up and confined, and waits for this before it executes."""
-        for fd, word in ((self._go, b"go\n"), (self._block, b"1")):
-            with suppress(BrokenPipeError):  # it reads no stdin, or has ended; `wait` says why
-                os.write(fd, word)
+        """The engine can end the sandbox from here on: its command may run."""
+        with suppress(BrokenPipeError):  # it reads no stdin, or has ended; `wait` says why
+            os.write(self._go, b"go\n")
 
     def _close(self, fd: int) -> None:
         self._open.discard(fd)

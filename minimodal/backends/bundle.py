@@ -30,13 +30,10 @@ NAMES = ("minimodal", "cloudpickle")
 _INVALIDATION = py_compile.PycInvalidationMode.UNCHECKED_HASH
 
 _COMPILE = """
-import os, py_compile, sys
-done = os.path.join(sys.argv[1], "." + sys.implementation.cache_tag)
-if not os.path.exists(done):
-    for path in sys.argv[2:]:
-        mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
-        py_compile.compile(path, quiet=2, invalidation_mode=mode)
-    open(done, "w").close()
+import py_compile, sys
+for path in sys.argv[1:]:
+    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    py_compile.compile(path, quiet=2, invalidation_mode=mode)
 """
 
 
@@ -77,7 +74,6 @@ def _bundle(parent: Path) -> Path:
                 shutil.copyfile(path, target)
                 if _runs_in_containers(target.relative_to(draft)):
                     _compile(target, str(directory / target.relative_to(draft)))
-        (draft / f".{sys.implementation.cache_tag}").touch()  # see compile_for
         draft.rename(directory)  # atomic: another engine sees the whole bundle or none
     except OSError:
         if not directory.is_dir():
@@ -93,10 +89,16 @@ def compile_for(home: Home, python: str) -> None:
 
     Not an error where it fails: containers are only slower to start.
     """
+    if os.path.realpath(python) == os.path.realpath(sys.executable):
+        return  # the bundle was made with it
     directory = bundle(home)
+    done = directory / f".compiled-{hashlib.sha256(python.encode()).hexdigest()[:16]}"
+    if done.exists():
+        return
     files = [str(f) for f in _sources(directory) if _runs_in_containers(f.relative_to(directory))]
-    command = [python, "-I", "-S", "-c", _COMPILE, str(directory), *files]
+    command = [python, "-I", "-S", "-c", _COMPILE, *files]
     subprocess.run(command, capture_output=True, timeout=60, check=False)
+    done.touch()
 
 
 def _compile(path: Path, shown_as: str) -> None:

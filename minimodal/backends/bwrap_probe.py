@@ -48,7 +48,7 @@ class Bwrap:
 @contextmanager
 def opened(bwrap: Bwrap, identity: Identity) -> Iterator[Bwrap]:
     """The same with its descriptors open, if another uid is to run it."""
-    if identity.spawn_as is None:
+    if not identity.as_root:
         yield bwrap
         return
     binary = Path(bwrap.path)
@@ -109,8 +109,7 @@ def _try(bwrap: Bwrap, identity: Identity, arguments: Sequence[str]) -> str | No
     uid = identity.spawn_as
     try:
         done = subprocess.run(
-            [bwrap.path, *identity.arguments, *arguments, "--", "/usr/bin/true"],
-            executable=bwrap.executable,
+            [*identity.prefix, bwrap.executable, *identity.arguments, *arguments, "--", "true"],
             pass_fds=(*identity.fds, *bwrap.fds),
             user=uid,
             group=uid,
@@ -120,7 +119,7 @@ def _try(bwrap: Bwrap, identity: Identity, arguments: Sequence[str]) -> str | No
             capture_output=True,
             text=True,
             timeout=20,
-            env=bwrap.env,
+            env={"PATH": os.defpath, **bwrap.env},
         )
     except (OSError, subprocess.SubprocessError) as error:
         return str(error)

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -36,8 +36,9 @@ class Command:
     cwd: str | None = None
     pass_fds: tuple[int, ...] = ()
     stdin: int | None = None  # None: nothing to read
-    executable: str | None = None  # where it is not argv[0]
     uid: int | None = None  # to run as, with the group of that number and no others
+    umask: int = -1  # the engine's own
+    output: Callable[[bytes], None] | None = None  # told of all that it prints
 
 
 class Child:
@@ -131,7 +132,7 @@ class Child:
 async def spawn(command: Command) -> AsyncIterator[Child]:
     """Start a process whose output is drained. It is gone after the block."""
     reader, writer = os.pipe()
-    tail = _Tail(reader)
+    tail = _Tail(reader, command.output)
     try:
         process = _start(command, writer)
     except OSError as error:
@@ -149,7 +150,6 @@ async def spawn(command: Command) -> AsyncIterator[Child]:
 def _start(command: Command, output: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command.argv,
-        executable=command.executable,
         env=dict(command.env),
         cwd=command.cwd,
         pass_fds=command.pass_fds,
@@ -157,10 +157,11 @@ def _start(command: Command, output: int) -> subprocess.Popen[bytes]:
         stdout=output,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        # With these Popen forks instead of vfork; only root needs it.
+        # With these Popen forks instead of vfork.
         user=command.uid,
         group=command.uid,
         extra_groups=None if command.uid is None else [],
+        umask=command.umask,
     )
 
 
@@ -180,8 +181,9 @@ class _Tail:
     to close the same number again, which by then is another's.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, output: Callable[[bytes], None] | None) -> None:
         self.closed = anyio.Event()
+        self._output = output
         self._kept = bytearray()
         self._fd = fd
         self._loop = asyncio.get_running_loop()
@@ -193,6 +195,8 @@ class _Tail:
             data = os.read(self._fd, _CHUNK_BYTES)
         except BlockingIOError:
             return
+        if data and self._output is not None:
+            self._output(data)
         self._kept += data[-TAIL_BYTES:]
         if len(self._kept) > TAIL_BYTES:
             del self._kept[:-TAIL_BYTES]

@@ -35,8 +35,8 @@ libc = ctypes.CDLL(None, use_errno=True)
 def main(request: dict[str, Any]) -> int:
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     for path in request["cgroups"]:
-        with open(f"{path}/cgroup.procs", "w") as file:
-            file.write(str(os.getpid()))
+        with open(path, "w") as file:
+            file.write("0")
     pidfd = os.pidfd_open(request["pid"])
     namespaces = NEWUSER | NEWNS | NEWPID | NEWIPC | NEWUTS
     if request["own_network"]:

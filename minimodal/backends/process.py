@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -147,26 +147,13 @@ class ProcessBackend:
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         network = {n: os.environ[n] for n in NETWORK_VARIABLES if os.environ.get(n)}
         env = {**kept, **network, **dict(spec.image.env), **spec.env}
-        env |= {MARK: spec.id, "MINIMODAL_SOURCES_DIR": str(root)}
+        env |= {MARK: spec.id, "PYTHONUNBUFFERED": "1", "MINIMODAL_SOURCES_DIR": str(root)}
         workdir = spec.workdir or spec.image.workdir
         inside = workdir if workdir and os.path.isdir(workdir) else str(root)
         command = limited(
             spec.command or agent, spec.resources, self._groups.controllers, pids=False
         )
-        return Command([*self._prefix, *_joined(command, group)], env, inside)
-
-
-# The command joins its group before it runs: nothing that it starts is ever outside.
-_JOIN = """
-while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs" || exit 125; shift; done
-shift
-exec "$@"
-"""
-
-
-def _joined(command: Sequence[str], group: cgroup.Group) -> tuple[str, ...]:
-    places = [str(path) for _, path in group.paths]
-    return ("/bin/sh", "-c", _JOIN, "sh", *places, "--", *command) if places else tuple(command)
+        return Command([*self._prefix, *group.joined(command)], env, inside)
 
 
 async def _shielded(function: Any) -> None:
@@ -207,10 +194,11 @@ class ProcessContainer:
     ) -> Process:
         """One more process beside it, with its environment and directory."""
         process = await piped.start(
-            command, env={**self._command.env, **env}, cwd=workdir or self._command.cwd
+            self._group.joined(command),
+            env={**self._command.env, **env},
+            cwd=workdir or self._command.cwd,
         )
         self._processes.append(process)
-        await to_thread.run_sync(self._group.add, process.pid)
         return process
 
     async def aclose(self) -> None:

@@ -77,7 +77,7 @@ class Sandbox:
         pid = self._first_process()
         request = {
             "pid": pid,
-            "cgroups": [str(path) for _, path in self._group.paths],
+            "cgroups": self._group.doors,
             "own_network": self._spec.block_network,
             "change_uid": self._identity.as_root,
             "id": SANDBOX_ID,

@@ -22,6 +22,7 @@ from .network_settings import NETWORK_VARIABLES
 from .rlimit import limited
 from .rootfs import SYSTEM, RootFiles, prefixes_of
 from .rootfs import arguments as root_arguments
+from .system_files import ACCOUNT
 
 HOME_INSIDE = "/root"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -77,6 +78,9 @@ def plan(
     env = {
         "PATH": PATH,
         "HOME": HOME_INSIDE,
+        "USER": ACCOUNT,
+        "LOGNAME": ACCOUNT,
+        "PYTHONUNBUFFERED": "1",
         "LANG": "C.UTF-8",
         **network,
         **dict(image.env),

@@ -6,16 +6,16 @@ from pathlib import Path
 
 from .userns_helper import SANDBOX_ID
 
-NAME = "user"
+ACCOUNT = "user"
 
 
 def write_accounts(directory: Path) -> tuple[Path, Path]:
     """Files for /etc/passwd and /etc/group. Names of the host's people are left out."""
     directory.mkdir(parents=True, exist_ok=True)
     passwd, group = directory / "passwd", directory / "group"
-    own = f"{NAME}:x:{SANDBOX_ID}:{SANDBOX_ID}::/root:/bin/sh"
+    own = f"{ACCOUNT}:x:{SANDBOX_ID}:{SANDBOX_ID}::/root:/bin/sh"
     passwd.write_text(_accounts(Path("/etc/passwd"), own))
-    group.write_text(_accounts(Path("/etc/group"), f"{NAME}:x:{SANDBOX_ID}:"))
+    group.write_text(_accounts(Path("/etc/group"), f"{ACCOUNT}:x:{SANDBOX_ID}:"))
     for path in (passwd, group):
         path.chmod(0o644)
     return passwd, group

@@ -139,10 +139,10 @@ class LayerStore:
 
     def remove(self, digest: str) -> None:
         """Remove one layer: first it stops to exist for others, then its files go."""
+        gone = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=self.path))
         with suppress(FileNotFoundError):
-            gone = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=self.path))
             os.rename(self._path(digest), gone / "removed")
-            remove_tree(gone)
+        remove_tree(gone)
 
     def sweep(self) -> None:
         """Remove the drafts of builders that died."""

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from minimodal.backends.bundle import linked_bundle
+from minimodal.backends.bundle import bundle
 from minimodal.errors import BuildError
 from minimodal.home import Home
 from minimodal.layers import Base, ImageSpec, Layer, PipInstall, RunCommands, RunFunction, UvSync
@@ -92,8 +92,9 @@ class ProcessBuilder:
             python = await to_thread.run_sync(find_python, settings_of((step.layer,)).python)
         except BuildError as error:
             raise StepFailed(str(error)) from None
-        command = uv.make_environment(uv.find_uv(), python, str(draft / "venv"))
-        await run(Command(command, self._env(step, draft), f"uv venv --python {python}"), report)
+        command = uv.make_environment(uv.find_uv(), python.path, str(draft / "venv"))
+        shown = f"uv venv --python {python.path}"
+        await run(Command(command, self._env(step, draft), shown), report)
 
     async def _install(self, step: Step, draft: Path, report: Report) -> None:
         """Run the layer's command in the environment that the draft holds."""
@@ -125,7 +126,7 @@ class ProcessBuilder:
                 return [([_in(python, argv[0]), *argv[1:]], line) for argv, line in lines]
             case RunFunction():
                 blob, sources = inputs_of(self._home, layer)
-                paths = f"{sources or ''}:{linked_bundle(self._home)}"
+                paths = f"{sources or ''}:{bundle(self._home)}"
                 argv = run_function_command(layer, python, paths, str(blob))
                 return [(argv, f"run_function({layer.name})")]
             case _:

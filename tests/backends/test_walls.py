@@ -13,7 +13,8 @@ from typing import Any
 import anyio
 import pytest
 
-from minimodal.types import Mount
+from minimodal.backends import identity
+from minimodal.types import Mount, Resources
 
 from .rig import Rig, open_rig, output_of, run
 
@@ -152,6 +153,16 @@ def test_started_by_root_code_is_not_root_on_the_host() -> None:
             assert await rig.value_of(code, mounts=mounts) == "by the engine, changed"
             assert (volume / "made").stat().st_uid >= 65534
             assert (volume / "made").read_text() == "inside"
+
+    run(test)
+
+
+def test_the_walls_hold_without_setpriv(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity, "_uid_changer", lambda uid: ())
+
+    async def test() -> None:
+        async with open_rig("bubblewrap") as rig:
+            check(await look(rig, resources=Resources(memory_limit=256, cpu_limit=1)))
 
     run(test)
 
