@@ -16,12 +16,18 @@ if TYPE_CHECKING:
     from .app import enable_output as enable_output
     from .call import FunctionCall as FunctionCall
     from .call import gather as gather
+    from .cls import Cls as Cls
+    from .cls import Obj as Obj
     from .context import current_function_call_id as current_function_call_id
     from .context import current_input_id as current_input_id
     from .context import is_local as is_local
     from .errors import Error as Error
     from .function import Function as Function
     from .image import Image as Image
+    from .methods import enter as enter
+    from .methods import exit as exit
+    from .methods import method as method
+    from .parameters import parameter as parameter
     from .policy import Cron as Cron
     from .policy import Period as Period
     from .policy import Retries as Retries
@@ -30,11 +36,13 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "App": "app",
+    "Cls": "cls",
     "Cron": "policy",
     "Error": "errors",
     "Function": "function",
     "FunctionCall": "call",
     "Image": "image",
+    "Obj": "cls",
     "Period": "policy",
     "Retries": "policy",
     "batched": "policy",
@@ -42,8 +50,12 @@ _HOMES = {
     "current_function_call_id": "context",
     "current_input_id": "context",
     "enable_output": "app",
+    "enter": "methods",
+    "exit": "methods",
     "gather": "call",
     "is_local": "context",
+    "method": "methods",
+    "parameter": "parameters",
 }
 
 __all__ = [*sorted(_HOMES), "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
+    from .cls import Cls
     from .image import Image
     from .protocols import Client
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class LocalEntrypoint(Generic[P, R]):
@@ -75,7 +77,7 @@ class App:
         self._secrets = checked.secrets or ()
         self._volumes = dict(checked.volumes or {})
         self.registered_functions: dict[str, Function[..., Any]] = {}
-        self.registered_classes: dict[str, Any] = {}
+        self.registered_classes: dict[str, Cls[Any]] = {}
         self.registered_entrypoints: dict[str, LocalEntrypoint[..., Any]] = {}
         self._open: tuple[Client, str] | None = None
         self._explicit = False  # opened by run(), not ambiently
@@ -110,14 +112,18 @@ class App:
             raise InvalidError("@app.function needs parentheses: write @app.function()")
         return _FunctionDecorator(self, options)
 
-    def cls(self, _wrong: Any = None, /, **options: Any) -> Callable[[type], Any]:
-        """Register a class whose methods run in containers that keep their state."""
+    def cls(self, _wrong: Any = None, /, **options: Any) -> Callable[[type[T]], Cls[T]]:
+        """Register a class whose methods run in containers that keep its state.
+
+        Takes the options of `@app.function` but schedule, name and is_generator. What is marked with
+        @enter runs when a container starts, @exit when it ends; @method makes a method callable by
+        `.remote()`. Raises InvalidError for a wrong option, and for a class that cannot work.
+        """
         if _wrong is not None:
             raise InvalidError("@app.cls needs parentheses: write @app.cls()")
         from .cls import decorate
 
-        wrapped: Callable[[type], Any] = decorate(self, options)
-        return wrapped
+        return decorate(self, options)
 
     def local_entrypoint(
         self, _wrong: Any = None, /, *, name: str | None = None
@@ -138,10 +144,11 @@ class App:
 
     def include(self, other: App, inherit_tags: bool = True) -> App:
         """Take over the functions and classes of another app."""
-        for mine, theirs in (
+        taken: list[tuple[dict[str, Any], dict[str, Any]]] = [
             (self.registered_functions, other.registered_functions),
             (self.registered_classes, other.registered_classes),
-        ):
+        ]
+        for mine, theirs in taken:
             for tag, thing in theirs.items():
                 _warn_if_taken(self, tag, mine)
                 mine[tag] = thing
@@ -150,9 +157,10 @@ class App:
             self._tags = {**other._tags, **self._tags}
         return self
 
-    def _register(self, function: Function[..., Any]) -> None:
-        _warn_if_taken(self, function.name, self.registered_functions)
-        self.registered_functions[function.name] = function
+    def _register(self, thing: Any, registered: dict[str, Any]) -> None:
+        """Take a Function or a Cls into the table of its kind."""
+        _warn_if_taken(self, thing.name, registered)
+        registered[thing.name] = thing
         if self._open is not None and not self._explicit:
             self._open = None  # a notebook cell was run again: the next call sends the new one
 
@@ -217,7 +225,10 @@ class App:
         from .specs import Snapshots, spec_of
 
         snapshots = Snapshots(open_home())
-        registered = [*self.registered_functions.values(), *self.registered_classes.values()]
+        registered: list[Any] = [
+            *self.registered_functions.values(),
+            *self.registered_classes.values(),
+        ]
         specs = [await spec_of(self, app_id, thing, snapshots) for thing in registered]
         await context.ask(
             "app.open",
@@ -309,7 +320,7 @@ class _FunctionDecorator:
         function: Function[..., Any] = Function(
             raw, self._app, name, options, is_generator=generator
         )
-        self._app._register(function)
+        self._app._register(function, self._app.registered_functions)
         return function
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from . import context, pickling
 from .call import FunctionCall, ItemReader, call_fields, value_of
+from .callee import Callee, with_batches, with_max_inputs
 from .errors import InvalidError
 from .face import BothIterator, Pending, both
 from .mapping import MapMethods
@@ -22,10 +23,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-SAME_APP = "@/"  # stands for the app of the container that reads the handle
 
-
-class Function(MapMethods[P, R], Generic[P, R]):
+class Function(Callee, MapMethods[P, R], Generic[P, R]):
     """A function that runs in containers of its own. Made by `@app.function()` or `from_name`.
 
     `f.remote(x)` runs it in a container and waits; `f.local(x)` runs it here. Each way that does I/O
@@ -42,16 +41,12 @@ class Function(MapMethods[P, R], Generic[P, R]):
         method: str = "",
         key: str | None = None,
         is_generator: bool = False,
+        base: tuple[Function[P, R], Options] | None = None,
     ) -> None:
+        self._address(name, app, options, key, base)
         self.raw = raw
-        self._app = app
-        self._name = name
-        self._options = options
         self._method = method
-        self._fixed_key = key  # of a looked-up function or a variant of one
         self._generator = is_generator
-        self._variant: tuple[Function[P, R], Options] | None = None
-        self._resolved: tuple[Client, Any, str] | None = None  # client, opening of the app, key
         if raw is not None:
             self.__wrapped__ = raw
             self.__name__ = getattr(raw, "__name__", name)
@@ -131,33 +126,6 @@ class Function(MapMethods[P, R], Generic[P, R]):
             call.parent, call.depth = here.call_id, here.depth + 1
         return call
 
-    async def _key(self, client: Client) -> str:
-        """What `_resolve` gave, remembered until the app is closed or opened again."""
-        resolved = self._resolved
-        if resolved is None or resolved[0] is not client or resolved[1] is not self._opening:
-            key = await self._resolve(client)
-            resolved = self._resolved = (client, self._opening, key)
-        return resolved[2]
-
-    @property
-    def _opening(self) -> object:
-        return None if self._app is None else self._app._open
-
-    async def _resolve(self, client: Client) -> str:
-        """The key under which the engine knows this function; opens its app if need be."""
-        if self._fixed_key is not None:
-            return self._fixed_key.replace(SAME_APP, _own_app())
-        if self._variant is not None:
-            base, options = self._variant
-            key = await base._resolve(client)
-            from .specs import variant_fields
-
-            reply = await context.ask("function.variant", key=key, **await variant_fields(options))
-            return str(reply.fields["key"])
-        assert self._app is not None
-        app_id = await self._app._resolve(client)
-        return f"{app_id}/{self._name.partition('.')[0] if self._method else self._name}"
-
     def _require_plain(self, used: str, instead: str) -> None:
         if self._generator:
             raise InvalidError(
@@ -172,17 +140,31 @@ class Function(MapMethods[P, R], Generic[P, R]):
         Takes the options of `@app.function`, such as cpu, memory, timeout, retries, max_containers.
         Secrets and volumes replace the earlier ones. Raises InvalidError for a wrong option.
         """
-        checked = check(f"{self._name}.with_options", options)
-        other: Function[P, R] = Function(
+        return self._variant(check(f"{self._name}.with_options", options))
+
+    def with_concurrency(
+        self, *, max_inputs: int, target_inputs: int | None = None
+    ) -> Function[P, R]:
+        """The same function with other values of `@concurrent`, and a pool of its own."""
+        return self._variant(with_max_inputs(self._name, max_inputs, target_inputs))
+
+    def with_batching(self, *, max_batch_size: int, wait_ms: int) -> Function[P, R]:
+        """The same function with other values of `@batched`, and a pool of its own."""
+        return self._variant(with_batches(self._name, max_batch_size, wait_ms))
+
+    def _variant(self, options: Options) -> Function[P, R]:
+        return Function(
             self.raw,
             self._app,
             self._name,
-            checked,
-            method=self._method,
+            options,
             is_generator=self._generator,
+            base=(self, options),
         )
-        other._variant = (self, checked)
-        return other
+
+    def _spec_fields(self) -> dict[str, Any]:
+        """What a function adds to its FunctionSpec (specs.py)."""
+        return {"is_generator": self._generator}
 
     @staticmethod
     def from_name(
@@ -198,20 +180,18 @@ class Function(MapMethods[P, R], Generic[P, R]):
         return Function(None, None, name, Options(), key=f"{app_name}/{name}")
 
     def __reduce__(self) -> Any:
-        # A handle travels as its key: the other side has its own client. Before its app has an id
-        # the handle can only be part of a function of the same app that is sent by value.
-        key = self._fixed_key or (
-            self._resolved[2] if self._resolved else f"{_own_app()}{self._name}"
-        )
-        return _from_key, (key, self._name, self._method, self._generator)
+        # A handle travels as its key: the other side has its own client.
+        if self._base is not None and self._resolved is None:
+            return _variant_of, self._base
+        return _from_key, (self._portable_key(), self._name, self._generator)
 
 
-def _own_app() -> str:
-    return f"{context.container.app_id}/" if context.container else SAME_APP
+def _from_key(key: str, name: str, is_generator: bool) -> Function[..., Any]:
+    return Function(None, None, name, Options(), key=key, is_generator=is_generator)
 
 
-def _from_key(key: str, name: str, method: str, is_generator: bool) -> Function[..., Any]:
-    return Function(None, None, name, Options(), key=key, method=method, is_generator=is_generator)
+def _variant_of(base: Function[..., Any], options: Options) -> Function[..., Any]:
+    return base._variant(options)
 
 
 class _RemoteGen(Generic[P, T]):

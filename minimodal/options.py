@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConflictError, InvalidError
-from .types import Resources, RetryPolicy, Scaling
+from .types import Batching, Payload, Resources, RetryPolicy, Scaling
 
 if TYPE_CHECKING:
     from .image import Image
@@ -23,11 +23,22 @@ IGNORED = frozenset(
 )
 """Options of Modal's that are accepted and have no effect on one machine."""
 
+NOT_GIVEN = frozenset({"ignored", "max_inputs", "target_inputs", "batching", "arguments"})
+"""Fields of Options that are no options: with_concurrency() and its like set them."""
+
 MAX_TIMEOUT = 24 * 3600
 RESOURCE_OPTIONS = ("cpu", "memory", "gpu")
 SCALING_OPTIONS = ("min_containers", "max_containers", "buffer_containers", "scaledown_window")
 DEFAULT_RESOURCES = Resources()
 DEFAULT_SCALING = Scaling()
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Constructor arguments of an object. `identity` is equal for equal ones."""
+
+    identity: str
+    payload: Payload
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,10 @@ class Options:
     is_generator: bool | None = None
     block_network: bool | None = None
     runtime: str | None = None
+    max_inputs: int | None = None  # these four are set by methods of their own: see NOT_GIVEN
+    target_inputs: int | None = None
+    batching: Batching | None = None
+    arguments: Arguments | None = None
     ignored: Mapping[str, Any] = field(default_factory=dict)
 
     def resources(self, base: Resources = DEFAULT_RESOURCES) -> Resources:
@@ -89,7 +104,7 @@ class Options:
 
 def check(what: str, given: Mapping[str, Any]) -> Options:
     """Check the options given to `what` (such as "@app.function"). Raises InvalidError."""
-    known = Options.__dataclass_fields__.keys() - {"ignored"}
+    known = Options.__dataclass_fields__.keys() - NOT_GIVEN
     ignored = {k: v for k, v in given.items() if k in IGNORED}
     values = {k: v for k, v in given.items() if k not in IGNORED and v is not None}
     for name in values.keys() - known:

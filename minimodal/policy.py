@@ -150,15 +150,7 @@ def concurrent(
     `target_inputs` per container and lets bursts grow to `max_inputs`.
     """
     _parentheses("concurrent", "max_inputs=10", _no_parentheses)
-    if max_inputs is None:
-        raise InvalidError("@concurrent needs max_inputs, such as @concurrent(max_inputs=10)")
-    _whole("@concurrent: max_inputs", max_inputs, 1)
-    if target_inputs is not None:
-        _whole("@concurrent: target_inputs", target_inputs, 1)
-        if target_inputs > max_inputs:
-            raise InvalidError(
-                f"@concurrent: target_inputs={target_inputs} is more than max_inputs={max_inputs}"
-            )
+    check_concurrency("@concurrent", max_inputs, target_inputs)
 
     def decorate(function: T) -> T:
         _check_target("concurrent", function)
@@ -185,10 +177,7 @@ def batched(
     when it has `max_batch_size` members or its first has waited `wait_ms`.
     """
     _parentheses("batched", "max_batch_size=8, wait_ms=100", _no_parentheses)
-    if max_batch_size is None or wait_ms is None:
-        raise InvalidError("@batched needs both max_batch_size and wait_ms")
-    _whole("@batched: max_batch_size", max_batch_size, 1, MAX_BATCH_SIZE)
-    _whole("@batched: wait_ms", wait_ms, 0, MAX_WAIT_MS)
+    batching = check_batching("@batched", max_batch_size, wait_ms)
 
     def decorate(function: T) -> T:
         _check_target("batched", function)
@@ -202,9 +191,35 @@ def batched(
                 raise InvalidError(
                     f"@batched: {parameter.name} of {name} has a default, and defaults can't be batched"
                 )
-        return _attach(function, batching=Batching(max_batch_size, wait_ms / 1000))
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                raise InvalidError(
+                    f"@batched: {name} must name its parameters, not take *{parameter.name}"
+                )
+        return _attach(function, batching=batching)
 
     return decorate
+
+
+def check_concurrency(what: str, max_inputs: int | None, target_inputs: int | None) -> None:
+    """Raises InvalidError, naming `what`, for values that @concurrent does not take."""
+    if max_inputs is None:
+        raise InvalidError(f"{what} needs max_inputs, such as max_inputs=10")
+    _whole(f"{what}: max_inputs", max_inputs, 1)
+    if target_inputs is not None:
+        _whole(f"{what}: target_inputs", target_inputs, 1)
+        if target_inputs > max_inputs:
+            raise InvalidError(
+                f"{what}: target_inputs={target_inputs} is more than max_inputs={max_inputs}"
+            )
+
+
+def check_batching(what: str, max_batch_size: int | None, wait_ms: int | None) -> Batching:
+    """The batching that is meant. Raises InvalidError, naming `what`."""
+    if max_batch_size is None or wait_ms is None:
+        raise InvalidError(f"{what} needs both max_batch_size and wait_ms")
+    _whole(f"{what}: max_batch_size", max_batch_size, 1, MAX_BATCH_SIZE)
+    _whole(f"{what}: wait_ms", wait_ms, 0, MAX_WAIT_MS)
+    return Batching(max_batch_size, wait_ms / 1000)
 
 
 def _parentheses(name: str, example: str, given: object) -> None:

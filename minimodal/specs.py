@@ -18,10 +18,11 @@ from .call import source_paths
 from .codec import to_plain
 from .errors import InvalidError
 from .options import RESOURCE_OPTIONS, SCALING_OPTIONS, Options
-from .types import ByName, ByValue, FunctionSpec, RetryPolicy, VolumeMount
+from .types import EMPTY, ByName, ByValue, FunctionSpec, RetryPolicy, VolumeMount
 
 if TYPE_CHECKING:
     from .app import App
+    from .cls import Cls
     from .function import Function
     from .home import Home
 
@@ -87,7 +88,7 @@ async def target_of(
 
 
 async def spec_of(
-    app: App, app_id: str, function: Function[Any, Any], snapshots: Snapshots
+    app: App, app_id: str, function: Function[Any, Any] | Cls[Any], snapshots: Snapshots
 ) -> FunctionSpec:
     """The spec of a function or class of `app`, with the app's defaults merged in."""
     options = function._options
@@ -111,10 +112,9 @@ async def spec_of(
         volumes=await _volume_mounts(volumes),
         block_network=bool(options.block_network),
         single_use=bool(options.single_use_containers),
-        is_generator=function.is_generator,
         schedule=options.schedule.spec() if options.schedule else None,
         runtime=options.runtime,
-        **_decorated(raw),
+        **{**_decorated(raw), **function._spec_fields()},
     )
 
 
@@ -135,6 +135,18 @@ async def _volume_mounts(volumes: dict[str, Any]) -> tuple[VolumeMount, ...]:
     return tuple(mounts)
 
 
+async def variant_key(base: str, options: Options) -> str:
+    """The key of the pool that is `base` with other options; the engine makes it on first use."""
+    arguments = options.arguments
+    reply = await context.ask(
+        "function.variant",
+        arguments.payload if arguments else EMPTY,
+        key=base,
+        **await variant_fields(options),
+    )
+    return str(reply.fields["key"])
+
+
 async def variant_fields(options: Options) -> dict[str, Any]:
     """What `function.variant` changes, as plain data; the digest names the variant's pool."""
     changes: dict[str, Any] = {}
@@ -144,6 +156,12 @@ async def variant_fields(options: Options) -> dict[str, Any]:
             changes[field] = given
     if options.retries is not None:
         changes["retries"] = to_plain(options.retries)
+    if options.batching is not None:
+        changes["batching"] = to_plain(options.batching)
+    if options.arguments is not None:
+        changes["arguments"] = options.arguments.identity
+    if options.max_inputs is not None:
+        changes |= {"max_inputs": options.max_inputs, "target_inputs": options.target_inputs}
     for name in ("timeout", "startup_timeout", "block_network"):
         if getattr(options, name) is not None:
             changes[name] = getattr(options, name)

@@ -127,6 +127,25 @@ class ScheduleSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ClassParameter:
+    name: str
+    type: str  # "str", "int", "bool" or "bytes"
+    default: str | None = None  # as text (parameters.py); None: a value must be given
+
+
+@dataclass(frozen=True, slots=True)
+class ClassShape:
+    """What can be said of a class without its code: for those who look it up by name."""
+
+    methods: tuple[tuple[str, bool], ...] = ()  # name, whether it is a generator
+    parameters: tuple[ClassParameter, ...] | None = ()  # None: it has an __init__ of its own
+
+    @property
+    def needs_arguments(self) -> bool:
+        return any(each.default is None for each in self.parameters or ())
+
+
+@dataclass(frozen=True, slots=True)
 class FunctionSpec:
     """All that the engine needs to run a function. `key` is what a `Call` names it by."""
 
@@ -150,6 +169,7 @@ class FunctionSpec:
     single_use: bool = False
     is_generator: bool = False
     is_class: bool = False
+    shape: ClassShape | None = None  # of a class
     parameters: Payload | None = None  # constructor arguments of a class, pickled
     schedule: ScheduleSpec | None = None
     web: WebEndpoint | None = None

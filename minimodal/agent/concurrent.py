@@ -11,6 +11,7 @@ import contextvars
 import inspect
 import signal
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -20,7 +21,7 @@ from minimodal.errors import InputCancellation
 from minimodal.wire import Frame, Kind
 
 from . import logs
-from .executor import Credits, Input, result_of, seconds_since
+from .executor import Credits, Input, farewell, report_failure, result_of, seconds_since
 from .link import Link
 from .slot_words import INTERRUPT, SlotWords
 from .target import Start, Target, is_async
@@ -50,8 +51,7 @@ class ConcurrentExecutor:
             for enter in self._target.enter():
                 await _maybe(enter())
         except BaseException as error:
-            self._link.send(Kind.FAILED, 0, *failed(error))
-            return 1
+            return report_failure(self._link, error)
         logs.flush()
         self._link.send(Kind.READY)
         loop.add_reader(self._link.sock.fileno(), self._on_readable)
@@ -62,11 +62,8 @@ class ConcurrentExecutor:
             try:
                 await _maybe(leave())
             except BaseException:
-                import traceback
-
                 traceback.print_exc()
-        logs.flush()
-        return 0
+        return farewell()
 
     def _on_readable(self) -> None:
         try:

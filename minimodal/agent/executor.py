@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from mmap import mmap
 from typing import Any
@@ -69,6 +70,8 @@ def result_of(value: Any, what: str) -> Payload:
     if inspect.iscoroutine(value):
         value.close()
         raise InvalidError(f"{what} returned a coroutine: declare it with `async def`")
+    if inspect.isgenerator(value) or inspect.isasyncgen(value):
+        raise InvalidError(f"{what} is a generator: use .remote_gen()")
     return pickling.dumps(value, f"the result of {what}")
 
 
@@ -97,6 +100,25 @@ class Credits:
         return len(self._sizes) >= CREDIT_ITEMS or self._bytes >= CREDIT_BYTES
 
 
+def report_failure(link: Link, error: BaseException) -> int:
+    """Say why @enter failed. The engine ends the container then; until it does we stay.
+
+    The end of this process is reported on another connection and could overtake these words.
+    """
+    logs.flush()
+    link.send(Kind.FAILED, 0, *failed(error))
+    while (frame := link.receive()) is not None and frame.kind is not Kind.STOP:
+        pass
+    return 1
+
+
+def farewell() -> int:
+    """The last step of an executor in good order, after @exit. What @exit wrote is complete here:
+    this is the place to commit volumes."""
+    logs.flush()
+    return 0
+
+
 class SerialExecutor:
     """One input at a time, in the main thread."""
 
@@ -112,8 +134,7 @@ class SerialExecutor:
             for enter in self._target.enter():
                 enter()
         except BaseException as error:
-            self._link.send(Kind.FAILED, 0, *failed(error))
-            return 1
+            return report_failure(self._link, error)
         logs.flush()
         self._link.send(Kind.READY)
         while True:
@@ -134,11 +155,8 @@ class SerialExecutor:
             try:
                 leave()
             except BaseException:
-                import traceback
-
                 traceback.print_exc()
-        logs.flush()
-        return 0
+        return farewell()
 
     def _on_interrupt(self, *_: Any) -> None:
         """The signal may come late: it counts only for the input that it was sent for."""

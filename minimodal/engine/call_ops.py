@@ -1,10 +1,8 @@
-"""The operations about apps, functions and calls (see ops.py)."""
+"""The operations about apps and calls (see ops.py)."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -13,17 +11,8 @@ import anyio.to_thread
 from minimodal.call import outcome_fields, pack_items
 from minimodal.codec import from_plain
 from minimodal.errors import InvalidError
-from minimodal.layers import ImageSpec
-from minimodal.options import Options
 from minimodal.protocols import Reply
-from minimodal.types import (
-    Call,
-    FunctionSpec,
-    Outcome,
-    Payload,
-    RetryPolicy,
-    VolumeMount,
-)
+from minimodal.types import Call, FunctionSpec, Outcome, Payload
 
 from .ops import Caller
 from .slot import TAKE_BATCH
@@ -43,7 +32,6 @@ class CallOps:
         for name, handler in (
             ("app.open", self.app_open),
             ("app.close", self.app_close),
-            ("function.variant", self.function_variant),
             ("blob.put", self.blob_put),
             ("call.run", self.call_run),
             ("call.spawn", self.call_spawn),
@@ -66,13 +54,6 @@ class CallOps:
     async def app_close(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         self._engine.close_app(fields["id"])
         return Reply({})
-
-    def function_variant(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
-        """A function with other options: a pool of its own, made on first use."""
-        base = self._engine.pool_of(fields["key"])
-        spec = changed(base.spec, fields["changes"], fields["variant"])
-        self._engine.add_pool(spec, base.app_name)
-        return Reply({"key": spec.key})
 
     async def blob_put(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         data = bytes(payload.data)
@@ -194,31 +175,3 @@ class CallOps:
 
 def outcome_reply(outcome: Outcome) -> Reply:
     return Reply(*outcome_fields(outcome))
-
-
-def changed(spec: FunctionSpec, changes: Fields, variant: str) -> FunctionSpec:
-    """`spec` with the options that `with_options` was given (specs.variant_fields)."""
-    given = dict(changes)
-    fields: dict[str, Any] = {}
-    if "resources" in given:
-        asked: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in given["resources"].items()
-        }
-        fields["resources"] = Options(**asked).resources(spec.resources)
-    if "scaling" in given:
-        fields["scaling"] = Options(**given["scaling"]).scaling(spec.scaling)
-    if "retries" in given:
-        fields["retries"] = from_plain(RetryPolicy, given["retries"])
-    if "image" in given:
-        fields["image"] = from_plain(ImageSpec, given["image"])
-    if "volumes" in given:
-        fields["volumes"] = tuple(from_plain(VolumeMount, v) for v in given["volumes"])
-    if "secrets" in given:
-        fields["secrets"] = tuple(given["secrets"])
-    if "env" in given:
-        fields["env"] = tuple((k, v) for k, v in given["env"])
-    for name in ("timeout", "startup_timeout", "block_network", "single_use"):
-        if name in given:
-            fields[name] = given[name]
-    chained = hashlib.sha256(f"{spec.variant}{variant}".encode()).hexdigest()[:12]
-    return replace(spec, variant=chained, **fields)

@@ -41,6 +41,7 @@ from .call_ops import CallOps
 from .calls import LiveCall, Waiter, failed
 from .durable import Durable
 from .events import EventLog
+from .function_ops import FunctionOps
 from .logs import LogLines
 from .nodes import Node, never_fits
 from .ops import Caller, Ops, Request
@@ -90,6 +91,7 @@ class Engine:
         self.durable: Durable
         self.ops = Ops()
         CallOps(self)
+        FunctionOps(self)
         self._images: dict[str, ImageRef] = {}
         self._building: set[str] = set()
         self._bug: Exception | None = None

@@ -59,7 +59,7 @@ class Planner:
         due = BACKSTOP if decided.wake_at is None else decided.wake_at - now
         for pool in pools.values():
             later = pool.next_start(now)
-            if later > 0 and (pool.queue or pool.spec.scaling.min_containers):
+            if later > 0 and (pool.queue or pool.scaling.min_containers):
                 due = min(due, later)
         return max(due, 0.0)
 
@@ -80,7 +80,7 @@ def view(pool: Pool, now: float) -> PoolView:
         service_time=pool.service_time,
         cold_start=pool.cold_start,
         resources=pool.spec.resources,
-        scaling=pool.spec.scaling,
+        scaling=pool.scaling,
         max_inputs=pool.spec.max_inputs,
         target_inputs=pool.spec.target_inputs,
         may_start=pool.may_start(now),

@@ -7,7 +7,7 @@ start and stop is the planner's decision.
 from __future__ import annotations
 
 import random
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from minimodal.errors import CircuitOpen
@@ -24,6 +24,7 @@ from minimodal.types import (
     Mount,
     Outcome,
     Payload,
+    Scaling,
 )
 
 from .autoscaler import smooth
@@ -52,6 +53,7 @@ class Pool:
         self.spec = spec
         self.app_name = app_name
         self.name = spec.name
+        self.scaling = _initial_scaling(spec)
         self.queue: FairQueue[LiveCall] = FairQueue(engine.tenants, spec.key)
         self.sessions: list[Session] = []
         self.service_time: float | None = None  # moving average, seconds
@@ -86,6 +88,7 @@ class Pool:
             "app_id": spec.app,
             "app_name": self.app_name,
             "function": spec.name,
+            "key": spec.key,
             "image": session.image.digest,
             "env": self.engine.environment(self, session),
             "max_inputs": spec.max_inputs,
@@ -338,6 +341,7 @@ class Pool:
 
     def reopened(self) -> None:
         """The same function was sent again: what stood in its way may be mended."""
+        self.scaling = _initial_scaling(self.spec)
         self.breaker.reset()
         self.start_failures, self.retry_start_at = 0, 0.0
 
@@ -351,3 +355,10 @@ class Pool:
         self.closed = True
         for session in self.sessions:
             session.request_stop()
+
+
+def _initial_scaling(spec: FunctionSpec) -> Scaling:
+    """A class whose arguments are missing starts nothing by itself; its variants do."""
+    if spec.shape is not None and spec.shape.needs_arguments and spec.parameters is None:
+        return replace(spec.scaling, min_containers=0, buffer_containers=0)
+    return spec.scaling

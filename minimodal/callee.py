@@ -1,0 +1,156 @@
+"""`Callee`: what a call is addressed to. A function, a class and an object of it each have a pool.
+
+Owns how the key of that pool is found: it is fixed (a look-up by name), or made from the app, or a
+variant of another callee's pool with other options. It is asked for on first use and remembered for
+as long as the client and the app stay the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from . import context
+from .errors import InvalidError
+from .face import both
+from .options import SCALING_OPTIONS, Options, check
+
+if TYPE_CHECKING:
+    from .app import App
+    from .protocols import Client
+
+C = TypeVar("C", bound="Callee")
+
+SAME_APP = "@/"  # stands for the app of the container that reads the handle
+
+
+@dataclass(frozen=True)
+class FunctionStats:
+    """What a pool does now. `backlog`: calls that wait; `num_total_runners`: its containers."""
+
+    backlog: int
+    num_total_runners: int
+    num_running_inputs: int
+
+
+class Callee:
+    """The address of a pool. All that does I/O also has `.aio`, which is awaited."""
+
+    _name: str
+    _app: App | None
+    _options: Options
+    _fixed_key: str | None
+    _base: tuple[Callee, Options] | None  # this is a variant of it
+    _resolved: tuple[Client, object, str] | None  # client, opening of the app, key
+
+    def _address(
+        self,
+        name: str,
+        app: App | None,
+        options: Options,
+        key: str | None = None,
+        base: tuple[Callee, Options] | None = None,
+    ) -> None:
+        self._name, self._app, self._options = name, app, options
+        self._fixed_key, self._base, self._resolved = key, base, None
+
+    @property
+    def object_id(self) -> str:
+        """What the engine knows it by. Raises InvalidError before it was used or hydrated."""
+        if self._resolved is None:
+            raise InvalidError(f"{self!r} has no id before it is used; call .hydrate() on it")
+        return self._resolved[2]
+
+    @both
+    async def hydrate(self: C) -> C:
+        """Find it now rather than on first use, opening its app if need be. Returns itself.
+
+        Raises NotFoundError where there is nothing of its name.
+        """
+        key = await self._key(context.get_client())
+        await context.ask("function.info", key=key)
+        return self
+
+    @both
+    async def get_current_stats(self) -> FunctionStats:
+        """How many calls wait and run, and in how many containers."""
+        key = await self._key(context.get_client())
+        reply = await context.ask("function.stats", key=key)
+        return FunctionStats(**reply.fields)
+
+    @both
+    async def update_autoscaler(
+        self,
+        *,
+        min_containers: int | None = None,
+        max_containers: int | None = None,
+        buffer_containers: int | None = None,
+        scaledown_window: float | None = None,
+    ) -> None:
+        """Change the bounds of the running pool; what is not given stays as it is.
+
+        `scaledown_window` is in seconds. The next `app.run()` or `deploy()` brings back the bounds
+        of the decorator. Raises InvalidError for wrong bounds.
+        """
+        given = {
+            "min_containers": min_containers,
+            "max_containers": max_containers,
+            "buffer_containers": buffer_containers,
+            "scaledown_window": scaledown_window,
+        }
+        options = check(f"{self._name}.update_autoscaler", given)
+        key = await self._key(context.get_client())
+        changes = {n: getattr(options, n) for n in SCALING_OPTIONS}
+        await context.ask("function.autoscale", key=key, **changes)
+
+    # --- the key -----------------------------------------------------------------------------------
+
+    async def _key(self, client: Client) -> str:
+        """What `_resolve` gave, remembered until the app is closed or opened again."""
+        resolved = self._resolved
+        if resolved is None or resolved[0] is not client or resolved[1] is not self._opening:
+            key = await self._resolve(client)
+            resolved = self._resolved = (client, self._opening, key)
+        return resolved[2]
+
+    @property
+    def _opening(self) -> object:
+        return None if self._app is None else self._app._open
+
+    async def _resolve(self, client: Client) -> str:
+        """The key under which the engine knows the pool; opens its app if need be."""
+        if self._fixed_key is not None:
+            return self._fixed_key.replace(SAME_APP, own_app())
+        if self._base is not None:
+            from .specs import variant_key
+
+            base, options = self._base
+            return await variant_key(await base._key(client), options)
+        if self._app is None:
+            raise InvalidError(f"{self!r} belongs to no app, so it can only be used locally")
+        return f"{await self._app._resolve(client)}/{self._name}"
+
+    def _portable_key(self) -> str:
+        """A key for a handle that travels. Its app may have no id yet: then it is the reader's."""
+        if self._fixed_key is not None:
+            return self._fixed_key.replace(SAME_APP, own_app())
+        return self._resolved[2] if self._resolved else f"{own_app()}{self._name}"
+
+
+def own_app() -> str:
+    return f"{context.container.app_id}/" if context.container else SAME_APP
+
+
+def with_max_inputs(what: str, max_inputs: Any, target_inputs: Any) -> Options:
+    """The options of `with_concurrency`. Raises InvalidError."""
+    from .policy import check_concurrency
+
+    check_concurrency(f"{what}.with_concurrency", max_inputs, target_inputs)
+    return Options(max_inputs=max_inputs, target_inputs=target_inputs)
+
+
+def with_batches(what: str, max_batch_size: Any, wait_ms: Any) -> Options:
+    """The options of `with_batching`. Raises InvalidError."""
+    from .policy import check_batching
+
+    return Options(batching=check_batching(f"{what}.with_batching", max_batch_size, wait_ms))
