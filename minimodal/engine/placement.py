@@ -123,17 +123,14 @@ class _Planner:
         self.idle.sort(key=lambda pair: pair[1].idle_since)
         for pool in self.pools:
             for each in pool.view.containers:
-                room = self.rooms.get(each.node)
-                if room is None:
-                    continue  # its node has left
-                room.use(pool.view.resources)
-                if each.state is ContainerState.RETIRING:
-                    room.release_later(pool.view.resources)
+                if each.node in self.rooms:  # else its node has left
+                    self.rooms[each.node].use(pool.view.resources)
+                    if each.state is ContainerState.RETIRING:
+                        self.rooms[each.node].release_later(pool.view.resources)
 
     def result(self) -> Plan:
-        return Plan(
-            tuple(self.start), tuple(self.stop), tuple(self.retire), self.waiting, self.wake_at
-        )
+        ends = tuple(self.stop), tuple(self.retire)
+        return Plan(tuple(self.start), *ends, self.waiting, self.wake_at)
 
     def scale_down(self) -> None:
         """Stop what has been idle for too long, and what a lowered `max_containers` forbids."""
@@ -299,6 +296,5 @@ class _Planner:
         ids = self.retire if each.inputs else self.stop
         ids[each.id] = None
         owner.count -= 1
-        room = self.rooms.get(each.node)
-        if room is not None:
-            room.release_later(owner.view.resources)
+        if each.node in self.rooms:
+            self.rooms[each.node].release_later(owner.view.resources)
