@@ -86,8 +86,10 @@ class _Pool:
         if view.scaling.max_containers is not None:  # retiring ones count: at most so many at once
             self.startable = min(self.startable, view.scaling.max_containers - len(view.containers))
         self.least = view.scaling.min_containers
-        self.starved = now - view.empty_since if view.empty_since is not None else 0.0
         self.waited = now - view.waiting_since if view.waiting_since is not None else 0.0
+        self.starved = self.waited if view.empty_since is None else now - view.empty_since
+        if self.live:
+            self.starved = 0.0
         self.grace = min(autoscaler.cold_start(view), LONGEST_GRACE)
         self.turn = max(TURN, 10 * autoscaler.cold_start(view))
 
@@ -118,8 +120,8 @@ class _Planner:
         self.starting = [pair for pair in live if pair[1].state is ContainerState.STARTING]
         self.starting.sort(key=lambda pair: -pair[1].started)
         self.ready = [pair for pair in live if pair[1].state is ContainerState.READY]
-        self.ready.sort(key=lambda pair: (pair[1].inputs, pair[1].started))
-        self.idle = [pair for pair in self.ready if not pair[1].inputs]
+        self.ready.sort(key=lambda pair: (pair[1].busy, pair[1].inputs, pair[1].started))
+        self.idle = [pair for pair in self.ready if not pair[1].busy]
         self.idle.sort(key=lambda pair: pair[1].idle_since)
         for pool in self.pools:
             for each in pool.view.containers:
@@ -140,7 +142,7 @@ class _Planner:
                 self._end(pool, each)
             most = view.scaling.max_containers
             if most is not None and pool.count > most:
-                for each in sorted(pool.live, key=lambda each: (each.inputs, each.idle_since)):
+                for each in sorted(pool.live, key=lambda e: (e.busy, e.inputs, e.idle_since)):
                     if pool.count > most and each.id not in self.stop:
                         self._end(pool, each)
             if pool.count > pool.warm:
@@ -266,7 +268,7 @@ class _Planner:
         for owner in sorted(owners, key=lambda owner: -owner.share()):
             least = ceil(share / owner.unit - 1e-6)
             if owner.count > least:
-                order = sorted(owner.live, key=lambda each: (each.inputs, each.started))
+                order = sorted(owner.live, key=lambda e: (e.busy, e.inputs, e.started))
                 yield from ((owner, each, least) for each in order)
 
     def _gives_way(self, owner: _Pool, each: ContainerView, pool: _Pool) -> bool:
@@ -293,7 +295,7 @@ class _Planner:
             self.wake_at = moment
 
     def _end(self, owner: _Pool, each: ContainerView) -> None:
-        ids = self.retire if each.inputs else self.stop
+        ids = self.retire if each.busy else self.stop
         ids[each.id] = None
         owner.count -= 1
         if each.node in self.rooms:
