@@ -46,14 +46,22 @@ class ContainerState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ContainerView:
-    """One container as the planner sees it, from the decision to start it until it is gone."""
+    """One container as the planner sees it, from the decision to start it until it is gone.
+
+    `suspended` calls wait for calls of their own: they ask for no slot, and still keep it busy.
+    """
 
     id: str
     state: ContainerState
     started: float  # when its start began
     inputs: int = 0  # calls it runs now
-    idle_since: float = 0.0  # meaningful only when READY without inputs
+    idle_since: float = 0.0  # meaningful only when READY and not busy
     node: str = ""  # Node.name
+    suspended: int = 0
+
+    @property
+    def busy(self) -> bool:
+        return self.inputs > 0 or self.suspended > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,8 @@ class PoolView:
 
     `queued`: waiting calls that the users' quotas would let run (`FairQueue.runnable`).
     `waiting_since`: when the oldest of them was queued. `running_since`: when the oldest running call
-    began. `empty_since`: since when calls wait and no container is live. `service_time`,
+    began. `empty_since`: since when calls wait and no container is live; left out, `waiting_since` must do,
+    and turns are less even. `service_time`,
     `cold_start`: see `smooth`; None until measured. `may_start`: how many containers may be starting at once (the breaker's
     `allowance`, 0 while the image is built); None: any number. `weight`: against other pools.
     """
@@ -137,7 +146,7 @@ def live(view: PoolView) -> list[ContainerView]:
 
 def idle_containers(view: PoolView) -> list[ContainerView]:
     ready = ContainerState.READY
-    return [each for each in view.containers if each.state is ready and not each.inputs]
+    return [each for each in view.containers if each.state is ready and not each.busy]
 
 
 def clamp(view: PoolView, count: int) -> int:
@@ -177,6 +186,6 @@ def _worth_starting(view: PoolView, pressure: int, slots: int) -> float:
 
 
 def _expired(view: PoolView, each: ContainerView, now: float) -> bool:
-    if each.state is not ContainerState.READY or each.inputs:
+    if each.state is not ContainerState.READY or each.busy:
         return False
     return now >= each.idle_since + view.scaling.scaledown_window

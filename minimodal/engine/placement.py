@@ -86,8 +86,10 @@ class _Pool:
         if view.scaling.max_containers is not None:  # retiring ones count: at most so many at once
             self.startable = min(self.startable, view.scaling.max_containers - len(view.containers))
         self.least = view.scaling.min_containers
-        self.starved = now - view.empty_since if view.empty_since is not None else 0.0
         self.waited = now - view.waiting_since if view.waiting_since is not None else 0.0
+        self.starved = self.waited if view.empty_since is None else now - view.empty_since
+        if self.live:
+            self.starved = 0.0
         self.grace = min(autoscaler.cold_start(view), LONGEST_GRACE)
         self.turn = max(TURN, 10 * autoscaler.cold_start(view))
 
@@ -118,22 +120,19 @@ class _Planner:
         self.starting = [pair for pair in live if pair[1].state is ContainerState.STARTING]
         self.starting.sort(key=lambda pair: -pair[1].started)
         self.ready = [pair for pair in live if pair[1].state is ContainerState.READY]
-        self.ready.sort(key=lambda pair: (pair[1].inputs, pair[1].started))
-        self.idle = [pair for pair in self.ready if not pair[1].inputs]
+        self.ready.sort(key=lambda pair: (pair[1].busy, pair[1].inputs, pair[1].started))
+        self.idle = [pair for pair in self.ready if not pair[1].busy]
         self.idle.sort(key=lambda pair: pair[1].idle_since)
         for pool in self.pools:
             for each in pool.view.containers:
-                room = self.rooms.get(each.node)
-                if room is None:
-                    continue  # its node has left
-                room.use(pool.view.resources)
-                if each.state is ContainerState.RETIRING:
-                    room.release_later(pool.view.resources)
+                if each.node in self.rooms:  # else its node has left
+                    self.rooms[each.node].use(pool.view.resources)
+                    if each.state is ContainerState.RETIRING:
+                        self.rooms[each.node].release_later(pool.view.resources)
 
     def result(self) -> Plan:
-        return Plan(
-            tuple(self.start), tuple(self.stop), tuple(self.retire), self.waiting, self.wake_at
-        )
+        ends = tuple(self.stop), tuple(self.retire)
+        return Plan(tuple(self.start), *ends, self.waiting, self.wake_at)
 
     def scale_down(self) -> None:
         """Stop what has been idle for too long, and what a lowered `max_containers` forbids."""
@@ -143,7 +142,7 @@ class _Planner:
                 self._end(pool, each)
             most = view.scaling.max_containers
             if most is not None and pool.count > most:
-                for each in sorted(pool.live, key=lambda each: (each.inputs, each.idle_since)):
+                for each in sorted(pool.live, key=lambda e: (e.busy, e.inputs, e.idle_since)):
                     if pool.count > most and each.id not in self.stop:
                         self._end(pool, each)
             if pool.count > pool.warm:
@@ -269,7 +268,7 @@ class _Planner:
         for owner in sorted(owners, key=lambda owner: -owner.share()):
             least = ceil(share / owner.unit - 1e-6)
             if owner.count > least:
-                order = sorted(owner.live, key=lambda each: (each.inputs, each.started))
+                order = sorted(owner.live, key=lambda e: (e.busy, e.inputs, e.started))
                 yield from ((owner, each, least) for each in order)
 
     def _gives_way(self, owner: _Pool, each: ContainerView, pool: _Pool) -> bool:
@@ -296,9 +295,8 @@ class _Planner:
             self.wake_at = moment
 
     def _end(self, owner: _Pool, each: ContainerView) -> None:
-        ids = self.retire if each.inputs else self.stop
+        ids = self.retire if each.busy else self.stop
         ids[each.id] = None
         owner.count -= 1
-        room = self.rooms.get(each.node)
-        if room is not None:
-            room.release_later(owner.view.resources)
+        if each.node in self.rooms:
+            self.rooms[each.node].release_later(owner.view.resources)

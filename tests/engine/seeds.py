@@ -65,3 +65,5 @@ if __name__ == "__main__":
         simulated = of_seed(seed)
         simulated.run(3600.0)
         assert not simulated.live, seed
+        if seed % 1000 == 999:
+            print(f"{seed + 1} seeds", flush=True)

@@ -9,6 +9,9 @@ from minimodal.engine.breaker import Breaker
 from minimodal.engine.scheduler import FairQueue, Tenants
 from minimodal.types import Resources, RetryPolicy, Scaling, ScheduleSpec
 
+MAX_LOSSES = 3
+STOP_TIME = 0.1  # seconds that a container takes to go
+
 
 @dataclass
 class Setup:

@@ -18,10 +18,7 @@ from minimodal.engine.scheduler import Quota, Tenants
 from minimodal.errors import ResourceExhaustedError
 from minimodal.policy import delay_before
 
-from .simulated_pool import Call, Container, Pool, Setup
-
-MAX_LOSSES = 3
-STOP_TIME = 0.1  # seconds that a container takes to go
+from .simulated_pool import MAX_LOSSES, STOP_TIME, Call, Container, Pool, Setup
 
 
 class Simulation:
@@ -71,8 +68,6 @@ class Simulation:
     def say(self, text: str) -> None:
         self.trace.append(f"{self.now:.6f} {text}")
 
-    # --- events ------------------------------------------------------------------------------------
-
     def on_submit(self, what: object) -> None:
         assert isinstance(what, tuple)
         key, user, priority = what
@@ -84,9 +79,7 @@ class Simulation:
         try:
             pool.queue.push(call, user, priority)
         except ResourceExhaustedError:
-            limit = self.tenants.quota(user).max_queued
-            assert limit is not None
-            assert self.tenants.queued(user) >= limit
+            assert self.tenants.queued(user) >= (self.tenants.quota(user).max_queued or 1e9)
             self.refused += 1
             return
         self.calls.append(call)
@@ -180,7 +173,7 @@ class Simulation:
         """Some call is cancelled, in whatever state it is."""
         if not self.live:
             return
-        call = self.live[self.random.choice(list(self.live))]
+        call = self.random.choice(list(self.live.values()))
         queued = call.pool.queue.discard(call)
         assert queued + (call.container is not None) + call.retry_waits == 1
         call.retry_waits = False
@@ -188,8 +181,7 @@ class Simulation:
             self.leave(call)
         self.end(call, "cancelled")
 
-    def on_gone(self, container: object) -> None:
-        assert isinstance(container, Container)
+    def on_gone(self, container: Container) -> None:
         self.remove(container)
 
     def on_wake(self, _: object) -> None:
@@ -197,15 +189,12 @@ class Simulation:
 
     on_look = on_wake
 
-    # --- what the engine does after each -----------------------------------------------------------
-
     def dispatch(self, pool: Pool) -> None:
         while pool.queue:
-            free = [
-                each
-                for each in pool.containers.values()
-                if each.state is ContainerState.READY and len(each.calls) < pool.setup.max_inputs
+            ready = [
+                each for each in pool.containers.values() if each.state is ContainerState.READY
             ]
+            free = [each for each in ready if len(each.calls) < pool.setup.max_inputs]
             if not free:
                 return
             call = pool.queue.pop()
@@ -233,10 +222,11 @@ class Simulation:
         for start in decided.start:
             self.start(self.pools[start.pool], start.node)
         self.plans += 1
-        if decided.wake_at != self.wakes_at and decided.wake_at is not None:
-            assert decided.wake_at > self.now
-            self.at(decided.wake_at, "wake", decided.wake_at)
-        self.wakes_at = decided.wake_at
+        at = decided.wake_at
+        assert at is None or at > self.now
+        if at is not None and at != self.wakes_at:
+            self.at(at, "wake", at)
+        self.wakes_at = at
 
     def start(self, pool: Pool, node: str) -> None:
         ticket = pool.breaker.admit(self.now)
@@ -277,8 +267,6 @@ class Simulation:
         call.outcome = outcome
         del self.live[call.number]
         self.say(f"end {call.number} {outcome}")
-
-    # --- what always holds -------------------------------------------------------------------------
 
     def check(self) -> None:
         running: Counter[str] = Counter()

@@ -34,6 +34,8 @@ def containers(text: str, name: str = "c", **changes: Any) -> tuple[ContainerVie
         match kind:
             case "busy":
                 view = replace(view, inputs=int(number or 1))
+            case "suspended":
+                view = replace(view, suspended=1)
             case "idle":
                 view = replace(view, idle_since=NOW - float(number or 0))
             case "starting":
@@ -66,6 +68,8 @@ def pool(text: str = "", key: str = "f", **fields: Any) -> PoolView:
         ("a step as large as it is", "busy busy", {"queued": 50, "service_time": None, "running_since": NOW}, 4),
         ("larger ones for long calls", "busy busy", {"queued": 50, "service_time": None, "running_since": NOW - 0.1}, 10),
         ("busy are kept", "busy busy busy", {}, 3),
+        ("suspended are kept but ask for none", "suspended", {"queued": 1, "service_time": 5.0}, 1),
+        ("however long", "suspended suspended", {}, 2),
         ("idle are kept for the window", "idle:59 idle:1", {}, 2),
         ("and no longer", "idle:60 idle:61 idle:1", {}, 1),
         ("retiring ones don't count", "retiring busy", {"queued": 1, "service_time": 5.0}, 2),
@@ -270,7 +274,9 @@ def test_never_fits(resources: Resources, said: str | None) -> None:
 
 # --- properties -----------------------------------------------------------------------------------
 
-words = st.sampled_from(["busy", "busy:2", "idle:0.1", "idle:5", "idle:99", "starting", "retiring"])
+words = st.sampled_from(
+    ["busy", "busy:2", "suspended", "idle:0.1", "idle:5", "idle:99", "starting", "retiring"]
+)
 
 
 @st.composite
@@ -305,9 +311,9 @@ def test_whatever_the_pools_the_plan_keeps_its_rules(pools: tuple[PoolView, ...]
     result = plan(pools, [HOST], NOW)
     by_id = {each.id: (view, each) for view in pools for each in view.containers}
     for name in result.stop:
-        assert not by_id[name][1].inputs, "a busy container was stopped"
+        assert not by_id[name][1].busy, "a busy container was stopped"
     for name in result.retire:
-        assert by_id[name][1].inputs
+        assert by_id[name][1].busy
         assert by_id[name][1].state is ContainerState.READY
     held = [view.resources for view in pools for _ in view.containers]
     named = {view.key: view for view in pools}

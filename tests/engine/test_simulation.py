@@ -12,8 +12,8 @@ from minimodal.engine.scheduler import Quota
 from minimodal.types import Resources, RetryPolicy, Scaling
 
 from .seeds import of_seed
-from .simulated_pool import Setup
-from .simulation import STOP_TIME, Simulation
+from .simulated_pool import STOP_TIME, Setup
+from .simulation import Simulation
 
 EIGHT = [Node("host", 1.0, 4096)]  # room for eight containers of the default size
 
@@ -43,9 +43,6 @@ def test_same_seed_same_trace() -> None:
         second.run(3600.0)
         assert first.trace == second.trace
         assert first.trace
-
-
-# --- shapes of load --------------------------------------------------------------------------------
 
 
 def load(simulation: Simulation, moments: list[float], key: str = "a", user: str = "x") -> None:
