@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -38,6 +38,8 @@ class Command:
     stdin: int | None = None  # None: nothing to read
     executable: str | None = None  # where it is not argv[0]
     uid: int | None = None  # to run as, with the group of that number and no others
+    umask: int = -1  # the engine's own
+    output: Callable[[bytes], None] | None = None  # told of all that it prints
 
 
 class Child:
@@ -131,7 +133,7 @@ class Child:
 async def spawn(command: Command) -> AsyncIterator[Child]:
     """Start a process whose output is drained. It is gone after the block."""
     reader, writer = os.pipe()
-    tail = _Tail(reader)
+    tail = _Tail(reader, command.output)
     try:
         process = _start(command, writer)
     except OSError as error:
@@ -161,6 +163,7 @@ def _start(command: Command, output: int) -> subprocess.Popen[bytes]:
         user=command.uid,
         group=command.uid,
         extra_groups=None if command.uid is None else [],
+        umask=command.umask,
     )
 
 
@@ -180,8 +183,9 @@ class _Tail:
     to close the same number again, which by then is another's.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, output: Callable[[bytes], None] | None) -> None:
         self.closed = anyio.Event()
+        self._output = output
         self._kept = bytearray()
         self._fd = fd
         self._loop = asyncio.get_running_loop()
@@ -193,6 +197,8 @@ class _Tail:
             data = os.read(self._fd, _CHUNK_BYTES)
         except BlockingIOError:
             return
+        if data and self._output is not None:
+            self._output(data)
         self._kept += data[-TAIL_BYTES:]
         if len(self._kept) > TAIL_BYTES:
             del self._kept[:-TAIL_BYTES]

@@ -114,9 +114,6 @@ class LayerStore:
     ) -> StoredLayer:
         """Make the draft the layer of that digest. Whoever comes second keeps the first one's."""
         remove_tree(draft.path / "work")
-        for entry in os.scandir(draft.files):
-            if entry.is_dir(follow_symlinks=False) and not os.listdir(entry.path):
-                os.rmdir(entry.path)  # an upper directory that nothing was written to
         (draft.path / "lock").unlink(missing_ok=True)
         record = draft.path / "layer.json"
         with record.open("w") as file:
