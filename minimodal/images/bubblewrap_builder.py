@@ -28,7 +28,7 @@ from minimodal.types import ImageRef
 from . import apt, base_layer, sandbox_steps
 from .build import Builder, Secrets, Step, StepFailed, file_lock, no_secrets
 from .build_function import check_python, inputs_of
-from .build_sandbox import BuildIdentity, BuildSandbox, open_build_identity
+from .build_sandbox import BuildIdentity, BuildSandbox, build_identity
 from .dockerfile import translate
 from .host_python import find_python
 from .index_settings import local_paths, package_environment
@@ -47,7 +47,7 @@ async def open_bubblewrap_builder(
     host_env: Mapping[str, str],
     secrets: Secrets = no_secrets,
 ) -> AsyncIterator[BubblewrapBuilder]:
-    """`sandbox_uid`: the host's uid of the containers' user. Costs nothing before the first build."""
+    """`sandbox_uid`: the host's uid of the containers' user. What forced builds replace goes at the end."""
     async with AsyncExitStack() as stack:
         yield BubblewrapBuilder(home, bwrap, sandbox_uid, host_env, secrets, stack)
 
@@ -66,7 +66,6 @@ class BubblewrapBuilder:
     ) -> None:
         self._home = home
         self._bwrap = bwrap
-        self._sandbox_uid = sandbox_uid
         self._host_env = host_env
         self._secrets = secrets
         self._stack = stack  # what lives until the backend is closed
@@ -74,8 +73,7 @@ class BubblewrapBuilder:
         self._builder = Builder(home.layers / ".locks", self._is_there, self._make)
         self._bases: dict[str, StoredLayer] = {}  # by the digest of the image's Base layer
         self._host = _host_key()
-        self._identity: BuildIdentity | None = None
-        self._opening = anyio.Lock()
+        self._identity = build_identity(sandbox_uid)
         self._apt = anyio.Lock()  # apt's own locks make the second one fail, not wait
 
     async def build(self, spec: ImageSpec, report: Report) -> ImageRef:
@@ -129,20 +127,19 @@ class BubblewrapBuilder:
         base = self._bases.get(step.parent)
         parent = base.digest if base else step.parent
         below = await to_thread.run_sync(self._store.stack, parent)
-        identity = await self._ready()
         async with self._draft() as draft:
-            sandbox = await to_thread.run_sync(self._sandbox, step, draft, below, identity)
+            sandbox = await to_thread.run_sync(self._sandbox, step, draft, below)
             values = await self._secrets(getattr(step.layer, "secrets", ()))
             env = self._env(step) | dict(getattr(step.layer, "env", ())) | dict(values)
             if isinstance(step.layer, AptInstall):
                 async with self._apt, file_lock(self._home.layers / ".locks" / "apt", _quiet):
-                    run = apt.command(step.layer, identity, self._home)
+                    run = apt.command(step.layer, self._identity, self._home)
                     await self._run(sandbox, run, env | apt.environment(), values, report)
             else:
                 settings = settings_of((*step.below, step.layer))
                 staged = draft.path / "staged"
                 runs = await to_thread.run_sync(commands_of, step.layer, settings, staged)
-                await to_thread.run_sync(_give_all, identity, staged)
+                await to_thread.run_sync(_give_all, self._identity, staged)
                 for run in runs:
                     await self._run(sandbox, run, env, values, report)
             await to_thread.run_sync(self._finish, step.digest, parent, sandbox)
@@ -159,10 +156,9 @@ class BubblewrapBuilder:
         command = Command(run.argv, env, run.shown, hidden=hidden, timeout=timeout)
         await sandbox.run(command, report)
 
-    def _sandbox(
-        self, step: Step, draft: Draft, below: tuple[StoredLayer, ...], identity: BuildIdentity
-    ) -> BuildSandbox:
+    def _sandbox(self, step: Step, draft: Draft, below: tuple[StoredLayer, ...]) -> BuildSandbox:
         """With all that the step may need bound below /run, which is of no layer."""
+        identity = self._identity
         identity.give(draft.files)
         places = draft.path / "staged", draft.path / "unpacked"
         for place in places:
@@ -226,14 +222,6 @@ class BubblewrapBuilder:
             "PATH": sandbox_steps.PATH,
             **settings_of(step.below).env,
         }
-
-    async def _ready(self) -> BuildIdentity:
-        """Opened with the first build: an engine that builds nothing does not wait for it."""
-        async with self._opening:
-            if self._identity is None:
-                opened = open_build_identity(self._sandbox_uid)
-                self._identity = await self._stack.enter_async_context(opened)
-            return self._identity
 
     @asynccontextmanager
     async def _draft(self) -> AsyncIterator[Draft]:

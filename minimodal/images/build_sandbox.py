@@ -13,15 +13,13 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from anyio import to_thread
-
 from minimodal.backends.host_tree import mount_points, overlays
-from minimodal.backends.identity import PREFERRED_UID, open_namespaces
+from minimodal.backends.identity import PREFERRED_UID
 from minimodal.backends.rootfs import SYSTEM
 from minimodal.backends.sandbox_plan import NAMESPACES, arguments_fd
 from minimodal.backends.userns_helper import SANDBOX_ID
@@ -43,7 +41,6 @@ class BuildIdentity:
 
     arguments: tuple[str, ...] = ()  # of bwrap
     prefix: tuple[str, ...] = ()  # before bwrap
-    fds: tuple[int, ...] = ()
     uid: int | None = None
     many_ids: bool = False  # whether files can belong to several users, as dpkg wants
     sandbox_uid: int | None = None  # who the containers are
@@ -55,27 +52,16 @@ class BuildIdentity:
         return path
 
 
-@asynccontextmanager
-async def open_build_identity(sandbox_uid: int) -> AsyncIterator[BuildIdentity]:
-    """Root prepares a namespace whose ids are unprivileged ones; others get one id, their own."""
+def build_identity(sandbox_uid: int) -> BuildIdentity:
+    """Root makes a namespace whose ids are unprivileged ones; others get one id, their own."""
     if os.getuid() != 0:
-        yield BuildIdentity(("--unshare-user", "--disable-userns", "--uid", "0", "--gid", "0"))
-        return
+        return BuildIdentity(("--unshare-user", "--disable-userns", "--uid", "0", "--gid", "0"))
     many = sandbox_uid == PREFERRED_UID
     uid = PREFERRED_UID - SANDBOX_ID if many else sandbox_uid
-    count = _IDS if many else 1
-    lines = f"0 {uid} {count}\n{_ROOT_OF_HOST} 0 1\n"
-    if not many:
-        lines = f"0 {uid} 1\n{SANDBOX_ID} 1 1\n{_ROOT_OF_HOST} 0 1\n"
-    # The inner one is held, not used: it is the only one that may be made in the outer one.
-    outer, inner = await to_thread.run_sync(open_namespaces, lines)
-    try:
-        enter = str(Path(__file__).with_name("enter_build.py"))
-        prefix = (sys.executable, "-I", "-S", enter, str(outer))
-        yield BuildIdentity((), prefix, (outer,), uid, many, sandbox_uid)
-    finally:
-        os.close(outer)
-        os.close(inner)
+    id_map = f"0 {uid} {_IDS if many else 1}\n{_ROOT_OF_HOST} 0 1\n"
+    script = str(Path(__file__).with_name("enter_build.py"))
+    prefix = (sys.executable, "-I", "-S", script, id_map)
+    return BuildIdentity((), prefix, uid, many, sandbox_uid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +86,9 @@ class BuildSandbox:
                 argv=[*self.identity.prefix, self.bwrap, "--args", str(fd), "--", *command.argv],
                 env={"PATH": os.defpath},
                 shown=command.shown,
-                pass_fds=(*self.identity.fds, fd),
+                pass_fds=(fd,),
                 hidden=command.hidden,
                 timeout=command.timeout,
-                drop_groups=self.identity.uid is not None,
             )
             await run(outside, report)
         finally:

@@ -31,7 +31,6 @@ class Command:
     pass_fds: tuple[int, ...] = ()
     hidden: tuple[str, ...] = ()
     timeout: float = STEP_TIMEOUT
-    drop_groups: bool = False
 
 
 async def run(command: Command, report: Report) -> None:
@@ -49,7 +48,6 @@ async def run_status(command: Command, report: Report) -> tuple[int, str]:
         env=command.env,
         cwd=command.cwd,
         pass_fds=command.pass_fds,
-        drop_groups=command.drop_groups,
         umask=0o022,  # what is built is for containers, which run as another user
         output=lines.feed,
     )
