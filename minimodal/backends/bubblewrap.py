@@ -19,6 +19,8 @@ from anyio import to_thread
 from minimodal.engine_lock import hold_engine_lock, is_alive
 from minimodal.errors import ConflictError, LaunchError
 from minimodal.home import Home
+from minimodal.images.bubblewrap_builder import BubblewrapBuilder, open_bubblewrap_builder
+from minimodal.images.build import secrets_of
 from minimodal.layers import ImageSpec
 from minimodal.protocols import Container, ProtocolFactory, Report
 from minimodal.types import Capabilities, ContainerSpec, ImageRef, new_id
@@ -55,7 +57,10 @@ async def open_backend(home: Home, config: Any) -> AsyncIterator[BubblewrapBacke
         accounts = directories.path / "etc"
         passwd, group = write_accounts(accounts)
         site = Site(home, identity.arguments, passwd, group, dict(os.environ))
-        yield BubblewrapBackend(bwrap, identity, groups, directories, site)
+        builder = await stack.enter_async_context(
+            open_bubblewrap_builder(home, path, identity.host_uid, os.environ, secrets_of(config))
+        )
+        yield BubblewrapBackend(bwrap, identity, groups, directories, site, builder)
 
 
 def _probe(bwrap: Bwrap, identity: Identity) -> Bwrap:
@@ -85,12 +90,14 @@ class BubblewrapBackend:
         groups: cgroup.Groups,
         directories: SocketDirectories,
         site: Site,
+        builder: BubblewrapBuilder,
     ) -> None:
         self._bwrap = bwrap
         self._identity = identity
         self._groups = groups
         self._directories = directories
         self._site = site
+        self._builder = builder
 
     def describe(self) -> Capabilities:
         by_group = self._groups.controllers
@@ -109,9 +116,7 @@ class BubblewrapBackend:
         )
 
     async def build(self, image: ImageSpec, report: Report) -> ImageRef:
-        from minimodal.images.host_image import host_image
-
-        return await to_thread.run_sync(host_image, self._site.home, image)
+        return await self._builder.build(image, report)
 
     def launch(
         self, spec: ContainerSpec, connect: ProtocolFactory

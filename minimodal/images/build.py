@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import anyio
 
@@ -32,6 +33,11 @@ async def no_secrets(ids: Sequence[str]) -> Mapping[str, str]:
     if ids:
         raise BuildError(f"a build step needs the secrets {', '.join(ids)}, and there is no store")
     return {}
+
+
+def secrets_of(config: Any) -> Secrets:
+    """The way to secrets that whoever opened the backend gave it: `config.resolve_secrets`."""
+    return getattr(config, "resolve_secrets", None) or no_secrets
 
 
 @dataclass(frozen=True, slots=True)
