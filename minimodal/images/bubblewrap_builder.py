@@ -73,11 +73,15 @@ class BubblewrapBuilder:
         self._builder = Builder(home.layers / ".locks", self._is_there, self._make)
         self._bases: dict[str, StoredLayer] = {}  # by the digest of the image's Base layer
         self._host = _host_key()
+        self._swept = False
         self._identity = build_identity(sandbox_uid)
         self._apt = anyio.Lock()  # apt's own locks make the second one fail, not wait
 
     async def build(self, spec: ImageSpec, report: Report) -> ImageRef:
         """Raises BuildError."""
+        if not self._swept:
+            self._swept = True
+            await to_thread.run_sync(self._store.sweep)
         layers = translate(spec)
         base = await to_thread.run_sync(self._base_of, layers)
         top = await self._builder.build(layers, report)
