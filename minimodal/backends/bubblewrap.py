@@ -21,6 +21,7 @@ from minimodal.errors import ConflictError, LaunchError
 from minimodal.home import Home
 from minimodal.images.bubblewrap_builder import BubblewrapBuilder, open_bubblewrap_builder
 from minimodal.images.build import secrets_of
+from minimodal.images.in_use import hold
 from minimodal.layers import ImageSpec
 from minimodal.protocols import Container, ProtocolFactory, Report
 from minimodal.types import Capabilities, ContainerSpec, ImageRef, new_id
@@ -130,6 +131,7 @@ class BubblewrapBackend:
         if spec.block_network and not self._bwrap.network:
             raise ConflictError("network namespaces are refused here; use the docker backend")
         async with AsyncExitStack() as stack:
+            stack.enter_context(hold(self._site.home, spec.image.name))
             directory = stack.enter_context(self._directories.new())
             await stack.enter_async_context(sockets.serve(directory, connect))
             wanted, group = await to_thread.run_sync(self._prepare, spec, directory)

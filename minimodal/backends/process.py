@@ -24,6 +24,7 @@ from minimodal.engine_lock import hold_engine_lock, is_alive
 from minimodal.errors import ConflictError
 from minimodal.home import Home
 from minimodal.images.build import secrets_of
+from minimodal.images.in_use import hold
 from minimodal.images.process_builder import ProcessBuilder
 from minimodal.layers import ImageSpec
 from minimodal.protocols import Container, Process, ProtocolFactory, Report
@@ -128,6 +129,7 @@ class ProcessBackend:
         if spec.runtime:
             raise ConflictError(f"runtime={spec.runtime!r} needs --backend docker")
         async with AsyncExitStack() as stack:
+            stack.enter_context(hold(self._home, spec.image.name))
             directory = stack.enter_context(self._directories.new())
             socket = await stack.enter_async_context(sockets.serve(directory, connect))
             root, group = await to_thread.run_sync(self._prepare, spec, directory)

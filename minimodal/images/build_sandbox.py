@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from minimodal.backends.host_tree import mount_points, overlays
+from minimodal.backends.host_tree import Overlay, mount_points, overlays
 from minimodal.backends.identity import PREFERRED_UID
 from minimodal.backends.rootfs import SYSTEM
 from minimodal.backends.sandbox_plan import NAMESPACES, arguments_fd
@@ -31,6 +31,7 @@ from .running import Command, run
 BUILD = "/run/minimodal"  # what is ours in the sandbox; /run is its own memory
 CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL")
 OWN = ("proc", "dev", "sys", "run", "tmp")  # never of an image
+_DEPTH = {"/usr": 2, "/var": 2}  # how deep an ordinary user's build may write; elsewhere 1
 _IDS = 65534  # uids and gids of the host that a build has, where the host has as many
 _ROOT_OF_HOST = 65534
 
@@ -100,7 +101,7 @@ class BuildSandbox:
         for capability in CAPABILITIES:
             options += ["--cap-add", f"CAP_{capability}"]
         options += ["--bind", str(self.draft.files), "/"]
-        for _, arguments in self._tree():
+        for _, arguments in self._tree(self._overlay):
             options += arguments
         options += ["--perms", "1777", "--tmpfs", "/tmp", "--perms", "0755", "--tmpfs", "/run"]
         if os.path.isdir("/var/tmp"):
@@ -111,7 +112,7 @@ class BuildSandbox:
             options += ["--bind" if writable else "--ro-bind", source, target]
         return [*options, "--chdir", workdir]
 
-    def _tree(self) -> Iterator[tuple[str, list[str]]]:
+    def _tree(self, overlay: Overlay) -> Iterator[tuple[str, list[str]]]:
         """What lies at the root: (path, arguments), the host's and the layers' directories."""
         names = dict.fromkeys(SYSTEM)
         for layer in self.below:
@@ -127,9 +128,9 @@ class BuildSandbox:
             elif uppers and not os.path.isdir(uppers[-1]):
                 yield path, ["--ro-bind", uppers[-1], path]
             elif name in SYSTEM and os.path.isdir(path):
-                yield from overlays(path, uppers, self.mounts, self._overlay)
+                yield from overlays(path, uppers, self.mounts, overlay)
             elif uppers:
-                yield path, self._overlay(path, uppers)
+                yield path, overlay(path, uppers)
         for name in ("root", "home"):
             if name not in names:
                 yield f"/{name}", ["--perms", "0755", "--dir", f"/{name}"]
@@ -142,12 +143,17 @@ class BuildSandbox:
             _make(directory, self.identity)
         if not os.listdir(upper):
             _like(Path(sources[-1]), upper)
+            if self.identity.uid is None and sources[0] == path:
+                _own(path, upper, _DEPTH.get(path, 1))
         words = [word for source in sources for word in ("--overlay-src", source)]
         return [*words, "--overlay", str(upper), str(work), path]
 
     def clean(self) -> None:
         """Remove from the draft what only this sandbox put there: mount points without content."""
-        targets = [path for path, _ in self._tree()] + [target for _, target, _ in self.binds]
+        if self.identity.uid is None:
+            _disown(self.draft.files)
+        targets = [path for path, _ in self._tree(lambda *_: [])]
+        targets += [target for _, target, _ in self.binds]
         for target in sorted(targets, key=lambda path: -path.count("/")):
             self._remove_empty(target)
         for name in (*OWN, "var/tmp"):
@@ -193,6 +199,28 @@ def _make(directory: Path, identity: BuildIdentity) -> None:
     for place in reversed(missing):
         place.mkdir(mode=0o755)
         identity.give(place)
+
+
+def _own(path: str, upper: Path, depth: int) -> None:
+    """Make the directories that installations write to: a merged directory has its upper's owner.
+
+    Without this an ordinary user, who is root inside, could write nothing into the host's /usr/local.
+    """
+    with suppress(PermissionError), os.scandir(path) as entries:
+        for entry in entries:
+            if depth and entry.is_dir(follow_symlinks=False):
+                place = upper / entry.name
+                place.mkdir(mode=0o755)
+                _own(entry.path, place, depth - 1 if entry.path != "/usr/local" else 3)
+
+
+def _disown(files: Path) -> None:
+    """Remove what `_own` made and nothing was put into. An opaque directory hides: it stays."""
+    for place, _, _ in os.walk(files, topdown=False):
+        inside = f"/{os.path.relpath(place, files)}"
+        if os.path.isdir(inside) and "user.overlay.opaque" not in os.listxattr(place):
+            with suppress(OSError):
+                os.rmdir(place)
 
 
 def _tree_of(path: str) -> Iterator[str]:
