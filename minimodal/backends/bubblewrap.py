@@ -59,7 +59,9 @@ async def open_backend(home: Home, config: Any) -> AsyncIterator[BubblewrapBacke
         passwd, group = write_accounts(accounts)
         site = Site(home, identity.arguments, passwd, group, dict(os.environ))
         builder = await stack.enter_async_context(
-            open_bubblewrap_builder(home, path, identity.host_uid, os.environ, secrets_of(config))
+            open_bubblewrap_builder(
+                home, bwrap.path, identity.host_uid, os.environ, secrets_of(config)
+            )
         )
         yield BubblewrapBackend(bwrap, identity, groups, directories, site, builder)
 
