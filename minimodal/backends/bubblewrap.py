@@ -19,6 +19,9 @@ from anyio import to_thread
 from minimodal.engine_lock import hold_engine_lock, is_alive
 from minimodal.errors import ConflictError, LaunchError
 from minimodal.home import Home
+from minimodal.images.bubblewrap_builder import BubblewrapBuilder, open_bubblewrap_builder
+from minimodal.images.build import secrets_of
+from minimodal.images.in_use import hold
 from minimodal.layers import ImageSpec
 from minimodal.protocols import Container, ProtocolFactory, Report
 from minimodal.types import Capabilities, ContainerSpec, ImageRef, new_id
@@ -55,7 +58,12 @@ async def open_backend(home: Home, config: Any) -> AsyncIterator[BubblewrapBacke
         accounts = directories.path / "etc"
         passwd, group = write_accounts(accounts)
         site = Site(home, identity.arguments, passwd, group, dict(os.environ))
-        yield BubblewrapBackend(bwrap, identity, groups, directories, site)
+        builder = await stack.enter_async_context(
+            open_bubblewrap_builder(
+                home, bwrap.path, identity.host_uid, os.environ, secrets_of(config)
+            )
+        )
+        yield BubblewrapBackend(bwrap, identity, groups, directories, site, builder)
 
 
 def _probe(bwrap: Bwrap, identity: Identity) -> Bwrap:
@@ -85,12 +93,14 @@ class BubblewrapBackend:
         groups: cgroup.Groups,
         directories: SocketDirectories,
         site: Site,
+        builder: BubblewrapBuilder,
     ) -> None:
         self._bwrap = bwrap
         self._identity = identity
         self._groups = groups
         self._directories = directories
         self._site = site
+        self._builder = builder
 
     def describe(self) -> Capabilities:
         by_group = self._groups.controllers
@@ -112,9 +122,7 @@ class BubblewrapBackend:
         )
 
     async def build(self, image: ImageSpec, report: Report) -> ImageRef:
-        from minimodal.images.host_image import host_image
-
-        return await to_thread.run_sync(host_image, self._site.home, image)
+        return await self._builder.build(image, report)
 
     def launch(
         self, spec: ContainerSpec, connect: ProtocolFactory
@@ -128,6 +136,7 @@ class BubblewrapBackend:
         if spec.block_network and not self._bwrap.network:
             raise ConflictError("network namespaces are refused here; use the docker backend")
         async with AsyncExitStack() as stack:
+            stack.enter_context(hold(self._site.home, spec.image.name))
             directory = stack.enter_context(self._directories.new())
             await stack.enter_async_context(sockets.serve(directory, connect))
             wanted, group = await to_thread.run_sync(self._prepare, spec, directory)

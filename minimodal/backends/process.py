@@ -23,6 +23,9 @@ from anyio import to_thread
 from minimodal.engine_lock import hold_engine_lock, is_alive
 from minimodal.errors import ConflictError
 from minimodal.home import Home
+from minimodal.images.build import secrets_of
+from minimodal.images.in_use import hold
+from minimodal.images.process_builder import ProcessBuilder
 from minimodal.layers import ImageSpec
 from minimodal.protocols import Container, Process, ProtocolFactory, Report
 from minimodal.types import Capabilities, ContainerSpec, ExitReason, ImageRef, new_id
@@ -56,7 +59,8 @@ async def open_backend(home: Home, config: Any) -> AsyncIterator[ProcessBackend]
         directories = SocketDirectories(home, engine_id)
         stack.callback(groups.remove)
         stack.callback(directories.remove)
-        yield ProcessBackend(home, groups, directories, prefix)
+        builder = ProcessBuilder(home, os.environ, secrets_of(config))
+        yield ProcessBackend(home, groups, directories, prefix, builder)
 
 
 def _sweep(home: Home) -> tuple[cgroup.Hierarchy, ...]:
@@ -87,11 +91,13 @@ class ProcessBackend:
         groups: cgroup.Groups,
         directories: SocketDirectories,
         prefix: tuple[str, ...],
+        builder: ProcessBuilder,
     ) -> None:
         self._home = home
         self._groups = groups
         self._directories = directories
         self._prefix = prefix
+        self._builder = builder
 
     def describe(self) -> Capabilities:
         by_group = self._groups.controllers
@@ -107,9 +113,7 @@ class ProcessBackend:
         )
 
     async def build(self, image: ImageSpec, report: Report) -> ImageRef:
-        from minimodal.images.host_image import environment_image
-
-        return await to_thread.run_sync(environment_image, self._home, image)
+        return await self._builder.build(image, report)
 
     def launch(
         self, spec: ContainerSpec, connect: ProtocolFactory
@@ -125,6 +129,7 @@ class ProcessBackend:
         if spec.runtime:
             raise ConflictError(f"runtime={spec.runtime!r} needs --backend docker")
         async with AsyncExitStack() as stack:
+            stack.enter_context(hold(self._home, spec.image.name))
             directory = stack.enter_context(self._directories.new())
             socket = await stack.enter_async_context(sockets.serve(directory, connect))
             root, group = await to_thread.run_sync(self._prepare, spec, directory)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from minimodal.images.layer_store import StoredLayer
 
+from .host_tree import has_mounts_below, mount_points, overlays
 from .mounts import ResolvedMount
 
 SYSTEM = ("usr", "etc", "opt", "var", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix")
@@ -43,18 +44,25 @@ def arguments(files: RootFiles) -> list[str]:
         names.update(dict.fromkeys(sorted(tops[layer.digest] - set(RESERVED))))
     places = _places(files)
     mounted = {place.target.split("/")[1] for place in places}
+    taken = mount_points()
     for name in names:
         uppers = [str(layer.files / name) for layer in files.layers if name in tops[layer.digest]]
-        args += _top(name, uppers, mounted=name in mounted)
+        wanted = uppers or name in mounted
+        if wanted and name in SYSTEM and has_mounts_below(f"/{name}", taken):
+            args += _taken_apart(f"/{name}", uppers, taken)
+        else:
+            args += _top(name, uppers, mounted=name in mounted)
     if _is_directory("/var/tmp"):
         args += ["--perms", "1777", "--tmpfs", "/var/tmp"]
     args += ["--proc", "/proc", "--dev", "/dev", "--ro-bind", "/proc/sys", "/proc/sys"]
     args += _resolver()
     for index, place in enumerate(places):
         inside = f"{place.target}/"
-        args += _place(place, any(later.target.startswith(inside) for later in places[index:]))
+        holds_others = any(later.target.startswith(inside) for later in places[index:])
+        args += _place(place, holds_others, _below(files.layers, place.target))
     for name in SYSTEM:
-        if name in mounted and _is_directory(f"/{name}"):
+        whole = _is_directory(f"/{name}") and not has_mounts_below(f"/{name}", taken)
+        if name in mounted and whole:
             args += ["--remount-ro", f"/{name}"]  # its mount points are made
     return args
 
@@ -80,10 +88,21 @@ def _places(files: RootFiles) -> list[_Place]:
     return sorted(places, key=lambda place: place.target.count("/"))
 
 
-def _place(place: _Place, holds_others: bool) -> list[str]:
-    """A read-only directory in which mount points are still to be made becomes an overlay."""
+def _below(layers: Sequence[StoredLayer], target: str) -> list[str]:
+    """What the image's layers have at a path, lowest first."""
+    found = [f"{layer.files}{target}" for layer in layers]
+    return [path for path in found if _is_directory(path)]
+
+
+def _place(place: _Place, holds_others: bool, below: Sequence[str]) -> list[str]:
+    """A read-only directory in which mount points are still to be made becomes an overlay.
+
+    The sources lie over what the image has at /root, which a mount would hide.
+    """
     if place.copied or (holds_others and place.read_only):
-        return ["--overlay-src", place.source, "--tmp-overlay", place.target]
+        sources = [*(below if place.copied else ()), place.source]
+        words = [word for source in sources for word in ("--overlay-src", source)]
+        return [*words, "--tmp-overlay", place.target]
     return ["--ro-bind" if place.read_only else "--bind", place.source, place.target]
 
 
@@ -111,6 +130,18 @@ def _top(name: str, uppers: Sequence[str], *, mounted: bool) -> list[str]:
     # Directories that only the image has can be written to, and forgotten with the container.
     kind = "--ro-overlay" if lowest and not mounted else "--tmp-overlay"
     return [*sources, kind, path]
+
+
+def _taken_apart(path: str, uppers: Sequence[str], taken: Sequence[str]) -> list[str]:
+    """Where the host has mounted something inside: see host_tree."""
+
+    def overlay(place: str, sources: Sequence[str]) -> list[str]:
+        if len(sources) == 1:
+            return ["--ro-bind", sources[0], place]
+        words = [word for source in sources for word in ("--overlay-src", source)]
+        return [*words, "--ro-overlay", place]
+
+    return [word for _, words in overlays(path, uppers, taken, overlay) for word in words]
 
 
 def _resolver() -> list[str]:

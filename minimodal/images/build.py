@@ -13,15 +13,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import anyio
 
 from minimodal.errors import BuildError
-from minimodal.layers import Cmd, Entrypoint, ImageSpec, Layer, SetEnv, Shell, Workdir
+from minimodal.layers import Cmd, Entrypoint, ImageSpec, Layer, SetEnv, Shell
 from minimodal.protocols import Report
 from minimodal.recipe import describe
 
-SETTINGS = (SetEnv, Workdir, Entrypoint, Cmd, Shell)  # change no file: nothing to build
+SETTINGS = (SetEnv, Entrypoint, Cmd, Shell)  # change no file: nothing to build
 
 Secrets = Callable[[Sequence[str]], Awaitable[Mapping[str, str]]]
 """Environment variables of secrets, by their ids, for one build step."""
@@ -32,6 +33,11 @@ async def no_secrets(ids: Sequence[str]) -> Mapping[str, str]:
     if ids:
         raise BuildError(f"a build step needs the secrets {', '.join(ids)}, and there is no store")
     return {}
+
+
+def secrets_of(config: Any) -> Secrets:
+    """The way to secrets that whoever opened the backend gave it: `config.resolve_secrets`."""
+    return getattr(config, "resolve_secrets", None) or no_secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +60,11 @@ class StepFailed(Exception):
         self.what, self.code, self.tail = what, code, tail
 
 
-def steps_of(spec: ImageSpec) -> tuple[Step, ...]:
+def steps_of(spec: ImageSpec, settings: tuple[type, ...] = SETTINGS) -> tuple[Step, ...]:
     """The layers that have files, in order; step numbers count all layers, as the user wrote them."""
     digests, parent, steps = spec.digests(), None, []
     for index, (layer, digest) in enumerate(zip(spec.layers, digests, strict=True)):
-        if isinstance(layer, SETTINGS):
+        if isinstance(layer, settings):
             continue
         below = spec.layers[:index]
         steps.append(Step(index + 1, len(digests), layer, digest, parent, below))
@@ -67,22 +73,27 @@ def steps_of(spec: ImageSpec) -> tuple[Step, ...]:
 
 
 class Builder:
-    """Builds what is missing of images. One per backend; `locks` is a directory of its own."""
+    """Builds what is missing of images. One per backend; `locks` is a directory of its own.
+
+    `settings`: the kinds of layers that change no file there.
+    """
 
     def __init__(
         self,
         locks: Path,
         find: Callable[[str], bool],
         make: Callable[[Step, Report], Awaitable[None]],
+        settings: tuple[type, ...] = SETTINGS,
     ) -> None:
         self._locks = locks
         self._find = find
         self._make = make
+        self._settings = settings
         self._turns: dict[str, anyio.Lock] = {}
 
     async def build(self, spec: ImageSpec, report: Report) -> Step:
         """Give the topmost step once all are built. Raises BuildError."""
-        steps = steps_of(spec)
+        steps = steps_of(spec, self._settings)
         force = spec.force_from
         missing = len(steps)
         while missing and not self._find(steps[missing - 1].digest):

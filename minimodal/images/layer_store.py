@@ -114,9 +114,6 @@ class LayerStore:
     ) -> StoredLayer:
         """Make the draft the layer of that digest. Whoever comes second keeps the first one's."""
         remove_tree(draft.path / "work")
-        for entry in os.scandir(draft.files):
-            if entry.is_dir(follow_symlinks=False) and not os.listdir(entry.path):
-                os.rmdir(entry.path)  # an upper directory that nothing was written to
         (draft.path / "lock").unlink(missing_ok=True)
         record = draft.path / "layer.json"
         with record.open("w") as file:
@@ -157,15 +154,17 @@ class LayerStore:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a tree that may hold directories without write permission (overlay's work directory)."""
-
-    def unlock(function: Any, name: str, _: Any) -> None:
-        with suppress(OSError):
-            os.chmod(os.path.dirname(name), 0o700)
-            os.chmod(name, 0o700)
-            function(name)
-
-    shutil.rmtree(path, onerror=unlock) if path.exists() else None
+    """Remove a tree that may hold directories without permissions (overlay's work directory)."""
+    with suppress(FileNotFoundError):
+        try:
+            shutil.rmtree(path)
+        except PermissionError:
+            for place, names, _ in os.walk(path):
+                for name in names:
+                    directory = os.path.join(place, name)
+                    if not os.path.islink(directory):  # its target is not ours to change
+                        os.chmod(directory, 0o700)
+            shutil.rmtree(path)
 
 
 def _lock(path: Path) -> int:

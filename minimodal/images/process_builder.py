@@ -10,7 +10,6 @@ needs a file system of its own (apt, files at absolute paths, shell commands) is
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shlex
 import shutil
@@ -24,12 +23,22 @@ from anyio import to_thread
 from minimodal.backends.bundle import bundle
 from minimodal.errors import BuildError
 from minimodal.home import Home
-from minimodal.layers import Base, ImageSpec, Layer, PipInstall, RunCommands, RunFunction, UvSync
+from minimodal.layers import (
+    Base,
+    ImageSpec,
+    Layer,
+    PipInstall,
+    RunCommands,
+    RunFunction,
+    UvSync,
+    Workdir,
+)
 from minimodal.protocols import Report
 from minimodal.types import ImageRef, Mount
 
 from . import uv
-from .build import Builder, Secrets, Step, StepFailed, no_secrets, steps_of
+from .base_layer import write_environment
+from .build import SETTINGS, Builder, Secrets, Step, StepFailed, no_secrets, steps_of
 from .build_function import check_python, inputs_of, run_function_command
 from .host_python import find_python
 from .index_settings import package_environment
@@ -37,7 +46,8 @@ from .running import Command, run
 from .settings import image_ref, mounts_of, settings_of
 from .staging import place
 
-ROOT = "/root/"
+ROOT = "/root"
+_SETTINGS = (*SETTINGS, Workdir)
 _PROGRAMS = ("python", "python3", "pip", "pip3", "uv")
 _SHELL_SIGNS = set("|&;<>$`*?()\n")
 
@@ -52,23 +62,23 @@ class ProcessBuilder:
         self._root = home.environments
         self._host_env = host_env
         self._secrets = secrets
-        self._builder = Builder(self._root / ".locks", self._is_there, self._make)
+        self._builder = Builder(self._root / ".locks", self._is_there, self._make, _SETTINGS)
         self._swept = False
 
     async def build(self, spec: ImageSpec, report: Report) -> ImageRef:
         """Raises BuildError, at once for a layer that this backend cannot have."""
-        for step in steps_of(spec):
+        for step in steps_of(spec, _SETTINGS):
             _check(step)
+        _check_mounts(mounts_of(spec))
         if not self._swept:
             self._swept = True
             await to_thread.run_sync(self._sweep)
         top = await self._builder.build(spec, report)
-        python = str(self._environment(top.digest) / "bin" / "python")
-        env = {"VIRTUAL_ENV": str(self._environment(top.digest))}
-        if modules := _modules(self._home, mounts_of(spec)):
-            env["PYTHONPATH"] = str(modules)
+        venv = self._environment(top.digest)
+        path = self._host_env.get("PATH", os.defpath)
+        env = {"PATH": f"{venv / 'bin'}{os.pathsep}{path}", "VIRTUAL_ENV": str(venv)}
         os.utime(self._root / top.digest)  # last use
-        return image_ref(spec, top.digest, python, env.items())
+        return image_ref(spec, top.digest, str(venv / "bin" / "python"), env.items())
 
     def _environment(self, digest: str) -> Path:
         return self._root / digest / "venv"
@@ -79,7 +89,7 @@ class ProcessBuilder:
     async def _make(self, step: Step, report: Report) -> None:
         with self._draft() as draft:
             if isinstance(step.layer, Base):
-                await self._make_base(step, draft, report)
+                await to_thread.run_sync(self._make_base, step, draft)
             else:
                 assert step.parent is not None
                 parent = self._environment(step.parent)
@@ -87,14 +97,14 @@ class ProcessBuilder:
                 await self._install(step, draft, report)
             await to_thread.run_sync(self._commit, draft, step.digest)
 
-    async def _make_base(self, step: Step, draft: Path, report: Report) -> None:
+    def _make_base(self, step: Step, draft: Path) -> None:
         try:
-            python = await to_thread.run_sync(find_python, settings_of((step.layer,)).python)
+            python = find_python(settings_of((step.layer,)).python)
         except BuildError as error:
             raise StepFailed(str(error)) from None
-        command = uv.make_environment(uv.find_uv(), python.path, str(draft / "venv"))
-        shown = f"uv venv --python {python.path}"
-        await run(Command(command, self._env(step, draft), shown), report)
+        write_environment(draft / "venv", python.path, python.minor)
+        with (draft / "venv" / "pyvenv.cfg").open("a") as config:
+            config.write("relocatable = true\n")  # for uv: made here, used and cloned elsewhere
 
     async def _install(self, step: Step, draft: Path, report: Report) -> None:
         """Run the layer's command in the environment that the draft holds."""
@@ -240,36 +250,10 @@ def _in(python: str, program: str) -> str:
     return python if program in ("python", "python3") else program
 
 
-def _modules(home: Home, mounts: tuple[Mount, ...]) -> Path | None:
-    """A directory of links for modules that are mounted below /root: importable, at no fixed path."""
-    if not mounts:
-        return None
-    links: dict[str, str] = {}
+def _check_mounts(mounts: tuple[Mount, ...]) -> None:
     for mount in mounts:
-        kinds = {"sources": home.sources, "file": home.blobs, "local": Path("/")}
-        source = kinds[mount.kind] / mount.name
-        name = mount.target.removeprefix(ROOT)
-        if not mount.target.startswith(ROOT) or "/" in name or not _importable(source, name):
+        if mount.target != ROOT and not mount.target.startswith(f"{ROOT}/"):
             raise BuildError(
-                f"the process backend cannot put {mount.target} at its absolute path; only Python "
-                "modules in /root are seen. Use --backend bubblewrap or --backend docker."
+                f"the process backend cannot put {mount.target} at its absolute path; only what lies "
+                "below /root is seen. Use --backend bubblewrap or --backend docker."
             )
-        links[name] = str(source)
-    key = hashlib.sha256(repr(sorted(links.items())).encode()).hexdigest()[:32]
-    place = home.environments / ".modules" / key
-    if not place.is_dir():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(dir=place.parent))
-        for name, target in links.items():
-            (draft / name).symlink_to(target)
-        try:
-            os.rename(draft, place)
-        except OSError:
-            shutil.rmtree(draft)
-    return place
-
-
-def _importable(source: Path, name: str) -> bool:
-    if name.endswith(".py"):
-        return True
-    return source.is_dir() and any(source.rglob("*.py"))

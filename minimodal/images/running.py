@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import anyio
-from anyio.abc import Process
 
+from minimodal.backends import child
+from minimodal.errors import LaunchError
 from minimodal.protocols import Report
 
 from .build import StepFailed
@@ -33,7 +31,6 @@ class Command:
     pass_fds: tuple[int, ...] = ()
     hidden: tuple[str, ...] = ()
     timeout: float = STEP_TIMEOUT
-    drop_groups: bool = False
 
 
 async def run(command: Command, report: Report) -> None:
@@ -45,45 +42,30 @@ async def run(command: Command, report: Report) -> None:
 
 async def run_status(command: Command, report: Report) -> tuple[int, str]:
     """The exit code, negative for a signal, and the tail of the output."""
-    try:
-        process = await anyio.open_process(
-            command.argv,
-            env=dict(command.env),
-            cwd=command.cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            pass_fds=command.pass_fds,
-            extra_groups=[] if command.drop_groups else None,
-        )
-    except OSError as error:
-        raise StepFailed(f"{command.shown}: {command.argv[0]} did not start: {error}") from error
     lines = _Lines(report, command.hidden)
+    wanted = child.Command(
+        argv=command.argv,
+        env=command.env,
+        cwd=command.cwd,
+        pass_fds=command.pass_fds,
+        umask=0o022,  # what is built is for containers, which run as another user
+        output=lines.feed,
+    )
     try:
-        with anyio.fail_after(command.timeout):
-            assert process.stdout is not None
-            async for chunk in process.stdout:
-                lines.feed(chunk)
-            code = await process.wait()
+        async with child.spawn(wanted) as process:
+            try:
+                with anyio.fail_after(command.timeout):
+                    ended = await process.wait()
+            finally:
+                process.signal_group(signal.SIGKILL)  # what it has left in its session
+    except LaunchError as error:
+        raise StepFailed(f"{command.shown}: {error}") from error
     except TimeoutError:
         lines.close()
-        raise StepFailed(
-            f"{command.shown}: still running after {command.timeout:.0f} s", None, lines.tail
-        ) from None
-    finally:
-        await _end(process)
+        words = f"{command.shown}: still running after {command.timeout:.0f} s"
+        raise StepFailed(words, None, lines.tail) from None
     lines.close()
-    return code, lines.tail
-
-
-async def _end(process: Process) -> None:
-    """Kill what is left of the command's own session, and reap the command."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    with anyio.CancelScope(shield=True), anyio.move_on_after(10):
-        await process.wait()
-        await process.aclose()
+    return ended.code if ended.code is not None else -(ended.signal or 1), lines.tail
 
 
 class _Lines:

@@ -1,5 +1,5 @@
-"""uv: where its binary is, and the commands that make an environment and install into it. Pure but
-for finding the binary."""
+"""uv: where its binary is, and the commands that install into an environment. Pure but for finding the
+binary."""
 
 from __future__ import annotations
 
@@ -31,11 +31,6 @@ def find_uv() -> str:
             "pip install uv"
         )
     return found
-
-
-def make_environment(uv: str, python: str, path: str) -> list[str]:
-    """Relocatable, because it is made in one place and used, and cloned, in another."""
-    return [uv, "venv", *PLAIN, "--relocatable", "--no-config", "--python", python, path]
 
 
 def pip_install(uv: str, layer: PipInstall, python: str, staged: str) -> list[str]:

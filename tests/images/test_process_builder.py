@@ -73,6 +73,9 @@ def test_packages_and_layers(state: Home) -> None:
     assert run(more, "import six, idna, os; print(os.environ['A'])") == "1"
     assert "No module named 'idna'" in run(ref, "import idna")  # the clone did not change it
     assert any(line.startswith("steps 1 to 2 of 4: cached") for line in lines)
+    script = Path(more.python).parent / "idna"
+    if script.exists():
+        assert subprocess.run([script, "--version"], check=False).returncode == 0
     assert not list(state.environments.glob(".draft-*"))
 
 
@@ -177,7 +180,6 @@ def test_run_function_by_value_stays_on_its_python(state: Home) -> None:
         (Image.from_registry("ubuntu:24.04"), "ubuntu:24.04"),
         (base.add_local_file(__file__, "/x/y.py", copy=True), "CopyFiles"),
         (base.add_local_file(__file__, "/x/y.py"), "/x/y.py"),
-        (base.add_local_file(__file__, "/root/a/y.txt"), "/root/a/y.txt"),
     ],
 )
 def test_what_it_cannot_have_is_refused_with_the_way_out(
@@ -186,17 +188,6 @@ def test_what_it_cannot_have_is_refused_with_the_way_out(
     with pytest.raises(BuildError, match="--backend bubblewrap or --backend docker") as caught:
         build(state, image)
     assert words in str(caught.value)
-
-
-def test_modules_mounted_in_root_can_be_imported(state: Home, tmp_path: Path) -> None:
-    (tmp_path / "mm_mounted.py").write_text("x = 41")
-    (tmp_path / "mm_package").mkdir()
-    (tmp_path / "mm_package/__init__.py").write_text("y = 1")
-    image = base.add_local_file(tmp_path / "mm_mounted.py", "/root/").add_local_dir(
-        tmp_path / "mm_package", "/root/mm_package"
-    )
-    ref = build(state, image)
-    assert run(ref, "import mm_mounted as m, mm_package as p; print(m.x + p.y)") == "42"
 
 
 def test_bad_packages_are_named_and_leave_nothing(state: Home) -> None:
