@@ -16,8 +16,10 @@ import anyio
 from minimodal.backends.docker import DockerBackend, open_backend
 from minimodal.engine_lock import hold_engine_lock
 from minimodal.home import Home, open_home
+from minimodal.layers import Base, ImageSpec
 from minimodal.types import ContainerSpec, ImageRef, new_id
 
+BASE_LAYERS = (Base("python:3.11-slim", python="3.11"),)
 BASE = ImageRef("", "python:3.11-slim")
 HELLO = """
 import os, socket, sys
@@ -30,8 +32,8 @@ STAY = "engine.recv(1)\n"
 
 @contextlib.contextmanager
 def short_home() -> Iterator[Home]:
-    """A home whose path is short enough for sockets."""
-    directory = tempfile.mkdtemp(prefix="mm-", dir="/tmp")
+    """A home of its own, below the session's short temporary directory."""
+    directory = tempfile.mkdtemp(prefix="h-")
     try:
         yield open_home(directory)
     finally:
@@ -109,3 +111,11 @@ async def output_of(backend: DockerBackend, code: str, **fields: Any) -> str:
             await peer.closed.wait()
     assert reason.code == 0, reason.detail
     return peer.data.decode().removeprefix("hello")
+
+
+async def forget(backend: DockerBackend, *specs: ImageSpec) -> None:
+    """Remove the images of these specs, but the base that all tests share."""
+    for spec_ in specs:
+        for digest in reversed(spec_.digests()):
+            if digest != ImageSpec(BASE_LAYERS).digest:
+                await backend._api.remove_image(f"minimodal/{digest}")

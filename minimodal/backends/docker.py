@@ -19,7 +19,8 @@ from anyio.abc import TaskGroup
 from minimodal.engine_lock import hold_engine_lock, is_alive
 from minimodal.errors import RuntimeUnavailable
 from minimodal.home import Home
-from minimodal.images.docker_builder import DockerBuilder, Secrets
+from minimodal.images.build import Secrets, no_secrets
+from minimodal.images.docker_builder import DockerBuilder
 from minimodal.layers import ImageSpec
 from minimodal.protocols import ProtocolFactory, Report
 from minimodal.types import Capabilities, ContainerSpec, ImageRef, new_id
@@ -58,14 +59,16 @@ class DockerBackend:
     name = "docker"
 
     def __init__(
-        self, api: DockerApi, home: Home, owner: Owner, tasks: TaskGroup, builder: DockerBuilder
+        self, api: DockerApi, home: Home, owner: Owner, tasks: TaskGroup, secrets: Secrets
     ) -> None:
         self._api = api
         self._home = home
         self._owner = owner
         self._tasks = tasks
-        self._builder = builder
         self._network = SharedNetwork(api, owner)
+        self._builder = DockerBuilder(
+            api, home, owner, network=self._network.mode, host_env=os.environ, secrets=secrets
+        )
         self._settings: HostSettings = host_settings(os.environ)
         self._user = container_user(api.info)
         self._sockets = SocketDirectories(home, owner.engine)
@@ -143,10 +146,8 @@ class DockerBackend:
         return self._network.mode()
 
     def _environment(self, spec: ContainerSpec) -> dict[str, str]:
-        ours = {"PYTHONUNBUFFERED": "1", "USER": "user", "LOGNAME": "user"}
-        if "HOME" not in dict(spec.image.env):
-            ours["HOME"] = DEFAULT_DIRECTORY
-        return {**ours, **self._settings.run, **spec.env}
+        ours = {"HOME": DEFAULT_DIRECTORY, "USER": "user", "LOGNAME": "user"}
+        return {**ours, **self._settings.env, **dict(spec.image.env), **spec.env}
 
     def _binds(self, spec: ContainerSpec, directory: Path) -> list[Bind]:
         binds = [Bind(str(directory), SOCKET_DIRECTORY), *self._settings.binds]
@@ -199,12 +200,13 @@ class DockerBackend:
         return bool(engine) and is_alive(self._home, engine)
 
     async def remove_own(self) -> None:
-        """At the end: whatever is still there, ghosts included."""
+        """At the end: whatever is still there, ghosts and replaced images included."""
         self._sockets.remove()
         with contextlib.suppress(DockerFailure):
             for found in await self._api.list_containers(f"{ENGINE_LABEL}={self._owner.engine}"):
                 if _is_ours(found):
                     await self._api.remove(found["Id"])
+        await self._builder.remove_outdated()
 
 
 @contextlib.asynccontextmanager
@@ -220,7 +222,7 @@ async def open_backend(home: Home, config: Any) -> AsyncIterator[DockerBackend]:
             "no Docker engine was found: no DOCKER_HOST, no context, no socket at a known place. "
             "Start one (`sudo systemctl start docker`, or Docker Desktop), or use another backend."
         )
-    secrets: Secrets | None = getattr(config, "resolve_secrets", None)
+    secrets: Secrets = getattr(config, "resolve_secrets", no_secrets)
     async with _first_that_answers(hosts) as api:
         check_local(api.host, api.info)
         with _engine_id(home, config) as engine:
@@ -243,12 +245,11 @@ def _engine_id(home: Home, config: Any) -> Iterator[str]:
 
 @contextlib.asynccontextmanager
 async def _backend_on(
-    api: DockerApi, home: Home, owner: Owner, secrets: Secrets | None
+    api: DockerApi, home: Home, owner: Owner, secrets: Secrets
 ) -> AsyncIterator[DockerBackend]:
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
-        builder = DockerBuilder(api)
-        backend = DockerBackend(api, home, owner, tasks, builder)
+        backend = DockerBackend(api, home, owner, tasks, secrets)
         tasks.start_soon(backend.remove_orphans)
         try:
             yield backend

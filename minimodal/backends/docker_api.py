@@ -27,9 +27,10 @@ RETRY_DELAYS = (0.1, 0.4, 1.6)
 class DockerFailure(Error):
     """The engine refused (`status` is HTTP's) or did not answer (`status` 0)."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, code: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.code = code  # of a command that failed in a build
 
 
 class DockerApi:
@@ -197,9 +198,15 @@ class DockerApi:
         )
         return found
 
-    async def remove_image(self, name: str) -> None:
+    async def tag(self, image: str, repository: str) -> None:
+        await self.ask(
+            "tag an image", lambda: self._client.images.tag(image, repository, tag="latest")
+        )
+
+    async def remove_image(self, name: str, *, force: bool = False) -> None:
+        """Remove a tag, and the image with its last one. `force`: also while containers use it."""
         with tolerating(404):
-            await self.ask("remove an image", lambda: self._client.images.delete(name))
+            await self.ask("remove an image", lambda: self._client.images.delete(name, force=force))
 
     async def pull(self, tag: str, auth: Mapping[str, str] | None) -> AsyncIterator[dict[str, Any]]:
         """Pull an image; yields the engine's progress records."""
@@ -208,12 +215,13 @@ class DockerApi:
             yield record
 
     async def build(
-        self, context: Any, *, tag: str, args: Mapping[str, str]
+        self, context: Any, *, dockerfile: str, tag: str, args: Mapping[str, str]
     ) -> AsyncIterator[dict[str, Any]]:
-        """Run the classic builder over a tar file (an open file) that holds `Dockerfile`."""
+        """Run the classic builder over an open tar file; yields the engine's progress records."""
         records = self._client.images.build(
             fileobj=context,
             encoding="identity",
+            path_dockerfile=dockerfile,
             tag=tag,
             buildargs=dict(args),
             rm=True,
@@ -268,6 +276,9 @@ class DockerApi:
                 0, f"the Docker engine at {self.host} did not answer within {within} s ({doing})"
             ) from error
         except self._foreign as error:
+            detail = getattr(error, "error_detail", None)
+            if detail is not None:  # a failure in the middle of a stream that began with 200
+                raise DockerFailure(500, str(error.message), detail.get("code")) from error  # type: ignore[attr-defined]  # aiodocker's
             status = getattr(error, "status", 0)
             words = str(getattr(error, "message", "") or error or type(error).__name__)
             if status in (0, 900) and not words.startswith("Cannot connect"):

@@ -59,7 +59,7 @@ async def run_status(command: Command, report: Report) -> tuple[int, str]:
         )
     except OSError as error:
         raise StepFailed(f"{command.shown}: {command.argv[0]} did not start: {error}") from error
-    lines = _Lines(report, command.hidden)
+    lines = Lines(report, command.hidden)
     try:
         with anyio.fail_after(command.timeout):
             assert process.stdout is not None
@@ -86,7 +86,7 @@ async def _end(process: Process) -> None:
         await process.aclose()
 
 
-class _Lines:
+class Lines:
     """Cuts output into lines of bounded length, hides secrets in them, and keeps the last ones."""
 
     def __init__(self, report: Report, hidden: Iterable[str]) -> None:
