@@ -248,19 +248,24 @@ async def _backend_on(
     api: DockerApi, home: Home, owner: Owner, secrets: Secrets
 ) -> AsyncIterator[DockerBackend]:
     failure: Exception | None = None
-    async with anyio.create_task_group() as tasks:
-        backend = DockerBackend(api, home, owner, tasks, secrets)
-        tasks.start_soon(backend.remove_orphans)
-        try:
-            yield backend
-        except Exception as error:  # raised again outside: a task group would wrap it in a group
-            failure = error
-        finally:
-            tasks.cancel_scope.cancel()
-            with anyio.CancelScope(shield=True), anyio.move_on_after(REMOVE_WITHIN):
-                await backend.remove_own()
+    async with contextlib.AsyncExitStack() as at_the_end:
+        async with anyio.create_task_group() as tasks:
+            backend = DockerBackend(api, home, owner, tasks, secrets)
+            at_the_end.push_async_callback(_clean_up, backend)
+            tasks.start_soon(backend.remove_orphans)
+            try:
+                yield backend
+            except Exception as error:  # raised below: the task group would wrap it in another
+                failure = error
+            finally:
+                tasks.cancel_scope.cancel()
     if failure is not None:
         raise failure
+
+
+async def _clean_up(backend: DockerBackend) -> None:
+    with anyio.CancelScope(shield=True), anyio.move_on_after(REMOVE_WITHIN):
+        await backend.remove_own()
 
 
 @contextlib.asynccontextmanager
