@@ -59,6 +59,10 @@ async def containers_of(backend: DockerBackend) -> list[dict[str, Any]]:
     return [each for each in found if "-net-" not in each["Names"][0]]
 
 
+async def none_left(backend: DockerBackend) -> bool:
+    return not await containers_of(backend)
+
+
 async def eventually(holds: Callable[[], Any], within: float = 5) -> None:
     """Wait for what nobody announces."""
     with anyio.fail_after(within):

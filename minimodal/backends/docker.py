@@ -21,6 +21,7 @@ from minimodal.errors import RuntimeUnavailable
 from minimodal.home import Home
 from minimodal.images.build import Secrets, no_secrets
 from minimodal.images.docker_builder import DockerBuilder
+from minimodal.images.docker_step import BuildContainers
 from minimodal.layers import ImageSpec
 from minimodal.protocols import ProtocolFactory, Report
 from minimodal.types import Capabilities, ContainerSpec, ImageRef, new_id
@@ -33,6 +34,7 @@ from .docker_errors import launch_error
 from .docker_host import DockerHost, find_docker_hosts
 from .docker_info import capabilities, check_local, container_user
 from .docker_network import ISOLATED, OWN, SharedNetwork
+from .docker_removal import REMOVE_WITHIN, Removal
 from .docker_spec import (
     DEFAULT_DIRECTORY,
     ENGINE_LABEL,
@@ -49,8 +51,6 @@ from .sockets import SocketDirectories, serve, sweep
 log = logging.getLogger(__name__)
 
 PROBE_WITHIN = 3.0
-REMOVE_WITHIN = 15.0
-GHOST_DELAYS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # a given-up create appears later
 
 
 class DockerBackend:
@@ -66,9 +66,9 @@ class DockerBackend:
         self._owner = owner
         self._tasks = tasks
         self._network = SharedNetwork(api, owner)
-        self._builder = DockerBuilder(
-            api, home, owner, network=self._network.mode, host_env=os.environ, secrets=secrets
-        )
+        self._removal = Removal(api, tasks)
+        containers = BuildContainers(api, owner, self._removal, self._network.mode)
+        self._builder = DockerBuilder(api, home, containers, host_env=os.environ, secrets=secrets)
         self._settings: HostSettings = host_settings(os.environ)
         self._user = container_user(api.info)
         self._sockets = SocketDirectories(home, owner.engine)
@@ -95,7 +95,8 @@ class DockerBackend:
                 try:
                     yield container
                 finally:
-                    await self._remove(container)
+                    await self._removal.remove(container.docker_id)
+                    container.forget()
 
     async def _start(self, spec: ContainerSpec, directory: Path) -> DockerContainer:
         network = self._network_for(spec)
@@ -133,8 +134,7 @@ class DockerBackend:
             )
             await self._tasks.start(container.run)
         except BaseException as error:
-            refused = isinstance(error, DockerFailure) and error.status != 0
-            await self._discard(name, may_appear_later=not refused)
+            await self._removal.after_failure(name, error)
             raise
         return container
 
@@ -158,31 +158,6 @@ class DockerBackend:
                 give(mount, int(self._user.partition(":")[0]))
             binds.append(Bind(str(mount.source), mount.target, mount.read_only))
         return binds
-
-    async def _remove(self, container: DockerContainer) -> None:
-        """The promise of `launch`: gone when the block is left, whatever happens meanwhile."""
-        try:
-            await self._discard(container.docker_id)
-        finally:
-            container.forget()
-
-    async def _discard(self, name: str, *, may_appear_later: bool = False) -> None:
-        with anyio.CancelScope(shield=True):
-            try:
-                found = await self._api.remove(name, within=REMOVE_WITHIN)
-            except DockerFailure as error:
-                log.warning("container %s is removed as soon as Docker answers: %s", name, error)
-                found, may_appear_later = False, True
-        if may_appear_later and not found:
-            self._tasks.start_soon(self._exorcise, name)
-
-    async def _exorcise(self, name: str) -> None:
-        """Remove a container that a request which we gave up on may still make."""
-        for delay in GHOST_DELAYS:
-            await anyio.sleep(delay)
-            with contextlib.suppress(DockerFailure):
-                if await self._api.remove(name, within=5):
-                    return
 
     async def remove_orphans(self) -> None:
         """Remove the containers of this home whose engine is dead, and their sockets."""

@@ -6,7 +6,7 @@ commits: the backend gives them to each container it starts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from anyio import to_thread
 
 from minimodal.backends.bundle import bundle
 from minimodal.backends.docker_api import DockerApi, DockerFailure
-from minimodal.backends.docker_spec import Bind, Owner
+from minimodal.backends.docker_spec import Bind
 from minimodal.backends.mounts import resolve_mounts
 from minimodal.home import Home
 from minimodal.layers import (
@@ -43,8 +43,8 @@ from .docker_base import pull
 from .docker_commands import Run
 from .docker_dockerfile import build_dockerfile
 from .docker_files import archive, staging
-from .docker_network_settings import BuildNetwork, build_network
-from .docker_step import open_build_container, open_stopped_container
+from .docker_network_settings import build_network
+from .docker_step import BuildContainers
 from .settings import Settings, image_ref, settings_of
 from .staging import place
 from .uv import find_uv
@@ -55,22 +55,20 @@ UV_CACHE = (
 
 
 class DockerBuilder:
-    """See `Backend.build`. `network` names the one for build containers at the time."""
+    """See `Backend.build`. `host_env` is the environment that the engine was started with."""
 
     def __init__(
         self,
         api: DockerApi,
         home: Home,
-        owner: Owner,
+        containers: BuildContainers,
         *,
-        network: Callable[[], str],
         host_env: Mapping[str, str],
         secrets: Secrets = no_secrets,
     ) -> None:
         self._api = api
         self._home = home
-        self._owner = owner
-        self._network = network
+        self._containers = containers
         self._host_env = host_env
         self._secrets = secrets
         self._known: set[str] = set()  # digests whose images were there when we last looked
@@ -149,12 +147,9 @@ class DockerBuilder:
                 **values,
             }
             timeout = layer.timeout if isinstance(layer, RunFunction) else 3600.0
-            async with open_build_container(
-                self._api,
-                self._owner,
-                _parent_of(step),
-                mounts=[*self._mounts(layer, staged), *(b.mount() for b in network.binds)],
-                network=self._network_for(network),
+            mounts = [*self._mounts(layer, staged), *(bind.mount() for bind in network.binds)]
+            async with self._containers.running(
+                _parent_of(step), mounts, host_network=network.needs_host
             ) as container:
                 for run in runs:
                     hidden = tuple(values.values())
@@ -204,9 +199,7 @@ class DockerBuilder:
             packing = archive(layer.files, directory)
             packed = await to_thread.run_sync(packing.__enter__)
             try:
-                async with open_stopped_container(
-                    self._api, self._owner, _parent_of(step)
-                ) as container:
+                async with self._containers.stopped(_parent_of(step)) as container:
                     await container.put(packed)
                     await container.commit(name, describe(layer))
             finally:
@@ -244,8 +237,8 @@ class DockerBuilder:
     async def _add_python(self, image: str, version: str, step: Step, report: Report) -> None:
         network = build_network(self._host_env)
         mounts = [Bind(find_uv(), commands.UV).mount(), *(b.mount() for b in network.binds)]
-        async with open_build_container(
-            self._api, self._owner, image, mounts=mounts, network=self._network_for(network)
+        async with self._containers.running(
+            image, mounts, host_network=network.needs_host
         ) as container:
             for run in commands.add_python(version):
                 await container.run(run, {**commands.ENV, **network.env}, report)
@@ -258,9 +251,6 @@ class DockerBuilder:
         if isinstance(layer, Base) and layer.secret:
             ids = (layer.secret,)
         return await self._secrets(ids)
-
-    def _network_for(self, network: BuildNetwork) -> str:
-        return "host" if network.needs_host else self._network()
 
     def _in_words(self, error: DockerFailure) -> StepFailed:
         if "no space left" in str(error).lower():

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import anyio
 
 from minimodal.backends.docker_api import DockerApi, DockerFailure, Stream
 from minimodal.backends.docker_network import OWN
+from minimodal.backends.docker_removal import Removal
 from minimodal.backends.docker_spec import NAME, STDIN_UNTIL_DEATH, Owner
 from minimodal.protocols import Report
 from minimodal.types import new_id
@@ -24,15 +25,14 @@ from .docker_commands import Run
 from .running import STEP_TIMEOUT, Lines
 
 HOLD = ["cat"]
-NO_LOG = {"Type": "none", "Config": {}}
 
 
 class BuildContainer:
-    """A container over the parent's files. Made by `open_build_container`."""
+    """A container over the parent's files. Made by `BuildContainers`."""
 
     def __init__(self, api: DockerApi, container: str, parent: Mapping[str, Any]) -> None:
+        self.id = container
         self._api = api
-        self._container = container
         self._parent = parent
 
     async def run(
@@ -50,7 +50,7 @@ class BuildContainer:
         try:
             with anyio.fail_after(timeout):
                 async with self._api.exec(
-                    self._container, command, env={**env, **step.env}, workdir="/", user="0"
+                    self.id, command, env={**env, **step.env}, workdir="/", user="0"
                 ) as (exec_id, output):
                     await _feed(output, lines)
                     code = (await self._api.exec_state(exec_id))["ExitCode"]
@@ -64,7 +64,7 @@ class BuildContainer:
 
     async def put(self, tar: Any) -> None:
         """Unpack an open tar file at the root."""
-        await self._api.put_archive(self._container, "/", tar)
+        await self._api.put_archive(self.id, "/", tar)
 
     async def commit(self, repository: str, words: str) -> None:
         """What the parent said about entry point, command and user stays; ours must not show."""
@@ -76,67 +76,77 @@ class BuildContainer:
             "WorkingDir": said.get("WorkingDir") or "/",
             "Labels": {"minimodal.engine": "", "minimodal.home": "", "minimodal.step": words},
         }
-        await self._api.commit(self._container, repository, words, config)
+        await self._api.commit(self.id, repository, words, config)
 
 
-@contextlib.asynccontextmanager
-async def open_build_container(
-    api: DockerApi, owner: Owner, image: str, *, mounts: Sequence[Mapping[str, Any]], network: str
-) -> AsyncIterator[BuildContainer]:
-    """A running container of `image`, gone after the block."""
-    request = {
-        "Image": image,
-        "Entrypoint": HOLD,
-        "Cmd": [],
-        "User": "0",
-        **STDIN_UNTIL_DEATH,
-        "Labels": owner.labels(),
-        "HostConfig": {
-            "NetworkMode": network,
-            "Mounts": list(mounts),
-            "LogConfig": NO_LOG,
-            "AutoRemove": True,
-        },
-    }
-    async with _made(api, owner, image, request) as made:
-        async with api.attach(made._container, stdin=True):
-            try:
-                await api.start(made._container)
-            except DockerFailure as error:
-                raise StepFailed(_not_started(image, error)) from error
+class BuildContainers:
+    """Opens build containers of one engine. `network` names the one to use at the time."""
+
+    def __init__(
+        self, api: DockerApi, owner: Owner, removal: Removal, network: Callable[[], str]
+    ) -> None:
+        self._api = api
+        self._owner = owner
+        self._removal = removal
+        self._network = network
+
+    @contextlib.asynccontextmanager
+    async def running(
+        self, image: str, mounts: Sequence[Mapping[str, Any]], *, host_network: bool
+    ) -> AsyncIterator[BuildContainer]:
+        """A container of `image` that runs, as root, and is gone after the block."""
+        async with contextlib.AsyncExitStack() as stack:
+            for network in ("host",) if host_network else dict.fromkeys((self._network(), OWN)):
+                request = {**self._request(image, network, mounts), **STDIN_UNTIL_DEATH}
+                try:
+                    made = await stack.enter_async_context(self._made(image, request))
+                    await stack.enter_async_context(self._api.attach(made.id, stdin=True))
+                    await self._api.start(made.id)
+                except DockerFailure as error:
+                    if not network.startswith("container:"):
+                        raise StepFailed(_not_started(image, error)) from error
+                else:
+                    break
             yield made
 
+    @contextlib.asynccontextmanager
+    async def stopped(self, image: str) -> AsyncIterator[BuildContainer]:
+        """A container that never runs: enough to put files in."""
+        async with self._made(image, self._request(image, OWN, ())) as made:
+            yield made
 
-@contextlib.asynccontextmanager
-async def open_stopped_container(
-    api: DockerApi, owner: Owner, image: str
-) -> AsyncIterator[BuildContainer]:
-    """A container that never runs: enough to put files in."""
-    request = {
-        "Image": image,
-        "Entrypoint": HOLD,
-        "Cmd": [],
-        "Labels": owner.labels(),
-        "HostConfig": {"NetworkMode": OWN, "LogConfig": NO_LOG},
-    }
-    async with _made(api, owner, image, request) as made:
-        yield made
+    def _request(
+        self, image: str, network: str, mounts: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        return {
+            "Image": image,
+            "Entrypoint": HOLD,
+            "Cmd": [],
+            "User": "0",
+            "Labels": self._owner.labels(),
+            "HostConfig": {
+                "NetworkMode": network,
+                "Mounts": list(mounts),
+                "LogConfig": {"Type": "none", "Config": {}},
+                "AutoRemove": True,
+            },
+        }
 
-
-@contextlib.asynccontextmanager
-async def _made(
-    api: DockerApi, owner: Owner, image: str, request: Mapping[str, Any]
-) -> AsyncIterator[BuildContainer]:
-    parent = await api.image(image)
-    if parent is None:
-        raise StepFailed(f"the image {image} below this step is gone; build again")
-    name = f"{NAME}{owner.engine}-{new_id('build')}"
-    try:
-        yield BuildContainer(api, await api.create(name, request), parent)
-    finally:
-        with anyio.CancelScope(shield=True), anyio.move_on_after(15):
-            with contextlib.suppress(DockerFailure):
-                await api.remove(name, within=10)
+    @contextlib.asynccontextmanager
+    async def _made(self, image: str, request: Mapping[str, Any]) -> AsyncIterator[BuildContainer]:
+        parent = await self._api.image(image)
+        if parent is None:
+            raise StepFailed(f"the image {image} below this step is gone; build again")
+        name = f"{NAME}{self._owner.engine}-{new_id('build')}"
+        try:
+            container = await self._api.create(name, request)
+        except BaseException as error:
+            await self._removal.after_failure(name, error)
+            raise
+        try:
+            yield BuildContainer(self._api, container, parent)
+        finally:
+            await self._removal.remove(container)
 
 
 async def _feed(output: Stream, lines: Lines) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
-from minimodal.backends.docker import DockerBackend, open_backend
+from minimodal.backends.docker import open_backend
 from minimodal.errors import BuildError, LaunchError
 from minimodal.home import Home
 from minimodal.types import ContainerSpec, ExitReason, ImageRef, Mount, Resources, new_id
@@ -26,6 +26,7 @@ from tests.docker_engine import (
     containers_of,
     eventually,
     joined,
+    none_left,
     opened_backend,
     output_of,
     short_home,
@@ -331,10 +332,6 @@ def test_cancelled_in_the_middle_of_a_start_nothing_is_left() -> None:
 
     with short_home() as home:
         anyio.run(main, home)
-
-
-async def none_left(backend: DockerBackend) -> bool:
-    return not await containers_of(backend)
 
 
 ENGINE = """

@@ -92,9 +92,8 @@ def test_an_engine_on_another_machine_is_refused() -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user without permission")
 def test_no_permission(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
-        with short_home() as home:
-            async with open_backend(home, None):
-                pass
+        async with open_backend(None, None):  # type: ignore[arg-type]  # it is not reached
+            pass
 
     monkeypatch.delenv("DOCKER_HOST", raising=False)
     read, write = os.pipe()
