@@ -17,7 +17,6 @@ import anyio
 from anyio.abc import TaskGroup
 
 from minimodal.engine_lock import hold_engine_lock, is_alive
-from minimodal.errors import RuntimeUnavailable
 from minimodal.home import Home
 from minimodal.images.build import Secrets, no_secrets
 from minimodal.images.docker_builder import DockerBuilder
@@ -28,10 +27,9 @@ from minimodal.types import Capabilities, ContainerSpec, ImageRef, new_id
 
 from .bundle import SOCKET_DIRECTORY, agent_command, packages
 from .docker_api import DockerApi, DockerFailure
-from .docker_connect import open_api
+from .docker_connect import open_first
 from .docker_container import DockerContainer
 from .docker_errors import launch_error
-from .docker_host import DockerHost, find_docker_hosts
 from .docker_info import capabilities, check_local, container_user
 from .docker_network import ISOLATED, OWN, SharedNetwork
 from .docker_removal import REMOVE_WITHIN, Removal
@@ -49,8 +47,6 @@ from .mounts import give, resolve_mounts
 from .sockets import SocketDirectories, serve, sweep
 
 log = logging.getLogger(__name__)
-
-PROBE_WITHIN = 3.0
 
 
 class DockerBackend:
@@ -191,14 +187,8 @@ async def open_backend(home: Home, config: Any) -> AsyncIterator[DockerBackend]:
     Read from `config`, each optional: `docker_host`, `engine_id` (whose lock is held: see
     engine_lock) and `resolve_secrets` (for build steps).
     """
-    hosts = find_docker_hosts(getattr(config, "docker_host", None), os.environ)
-    if not hosts:
-        raise RuntimeUnavailable(
-            "no Docker engine was found: no DOCKER_HOST, no context, no socket at a known place. "
-            "Start one (`sudo systemctl start docker`, or Docker Desktop), or use another backend."
-        )
     secrets: Secrets = getattr(config, "resolve_secrets", no_secrets)
-    async with _first_that_answers(hosts) as api:
+    async with open_first(getattr(config, "docker_host", None)) as api:
         check_local(api.host, api.info)
         with _engine_id(home, config) as engine:
             owner = Owner(engine, str(home.state))
@@ -241,23 +231,6 @@ async def _backend_on(
 async def _clean_up(backend: DockerBackend) -> None:
     with anyio.CancelScope(shield=True), anyio.move_on_after(REMOVE_WITHIN):
         await backend.remove_own()
-
-
-@contextlib.asynccontextmanager
-async def _first_that_answers(hosts: tuple[DockerHost, ...]) -> AsyncIterator[DockerApi]:
-    reasons: list[RuntimeUnavailable] = []
-    async with contextlib.AsyncExitStack() as stack:
-        for host in hosts:
-            try:
-                api = await stack.enter_async_context(
-                    open_api(host, within=PROBE_WITHIN / len(hosts))
-                )
-            except RuntimeUnavailable as error:
-                reasons.append(error)
-            else:
-                yield api
-                return
-    raise RuntimeUnavailable("\n".join(str(reason) for reason in reasons)) from reasons[0]
 
 
 def _is_ours(found: dict[str, Any]) -> bool:
