@@ -75,8 +75,8 @@ async def eventually(holds: Callable[[], Any], within: float = 5) -> None:
 
 async def joined(backend: DockerBackend) -> str:
     """The shared network, as soon as there is one."""
-    await eventually(lambda: backend._network.mode().startswith("container:"))
-    return backend._network.mode()
+    await eventually(lambda: backend._network._holder)
+    return await backend._network.mode()
 
 
 def spec(code: str, **fields: Any) -> ContainerSpec:

@@ -61,12 +61,12 @@ class DockerBackend:
         self._home = home
         self._owner = owner
         self._tasks = tasks
-        self._network = SharedNetwork(api, owner)
+        self._user = container_user(api.info)
+        self._network = SharedNetwork(api, owner, self._user, home.cache / "docker-network")
         self._removal = Removal(api, tasks)
         containers = BuildContainers(api, owner, self._removal, self._network.mode)
         self._builder = DockerBuilder(api, home, containers, host_env=os.environ, secrets=secrets)
         self._settings: HostSettings = host_settings(os.environ)
-        self._user = container_user(api.info)
         self._sockets = SocketDirectories(home, owner.engine)
 
     def __repr__(self) -> str:
@@ -95,7 +95,7 @@ class DockerBackend:
                     container.forget()
 
     async def _start(self, spec: ContainerSpec, directory: Path) -> DockerContainer:
-        network = self._network_for(spec)
+        network = await self._network_for(spec)
         try:
             container = await self._start_in(spec, directory, network)
         except DockerFailure as error:
@@ -106,9 +106,6 @@ class DockerBackend:
                 container = await self._start_in(spec, directory, OWN)
             except DockerFailure as again:
                 raise launch_error(spec, again, self._api) from again
-        if self._network.wanted:
-            image = spec.image
-            self._tasks.start_soon(self._network.hold, image.name, image.python, self._user)
         return container
 
     async def _start_in(
@@ -134,12 +131,13 @@ class DockerBackend:
             raise
         return container
 
-    def _network_for(self, spec: ContainerSpec) -> str:
+    async def _network_for(self, spec: ContainerSpec) -> str:
         if spec.block_network:
             return ISOLATED
         if spec.private_network or spec.runtime:
             return OWN
-        return self._network.mode()
+        self._network.ensure(self._tasks, spec.image.name, spec.image.python)
+        return await self._network.mode()
 
     def _environment(self, spec: ContainerSpec) -> dict[str, str]:
         ours = {"HOME": DEFAULT_DIRECTORY, "USER": "user", "LOGNAME": "user"}
@@ -154,6 +152,10 @@ class DockerBackend:
                 give(mount, int(self._user.partition(":")[0]))
             binds.append(Bind(str(mount.source), mount.target, mount.read_only))
         return binds
+
+    def prepare(self) -> None:
+        """What saves the first container time."""
+        self._network.ensure_as_last_time(self._tasks)
 
     async def remove_orphans(self) -> None:
         """Remove the containers of this home whose engine is dead, and their sockets."""
@@ -217,6 +219,7 @@ async def _backend_on(
         async with anyio.create_task_group() as tasks:
             backend = DockerBackend(api, home, owner, tasks, secrets)
             at_the_end.push_async_callback(_clean_up, backend)
+            backend.prepare()
             tasks.start_soon(backend.remove_orphans)
             try:
                 yield backend

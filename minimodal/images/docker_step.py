@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -83,7 +83,7 @@ class BuildContainers:
     """Opens build containers of one engine. `network` names the one to use at the time."""
 
     def __init__(
-        self, api: DockerApi, owner: Owner, removal: Removal, network: Callable[[], str]
+        self, api: DockerApi, owner: Owner, removal: Removal, network: Callable[[], Awaitable[str]]
     ) -> None:
         self._api = api
         self._owner = owner
@@ -96,7 +96,8 @@ class BuildContainers:
     ) -> AsyncIterator[BuildContainer]:
         """A container of `image` that runs, as root, and is gone after the block."""
         async with contextlib.AsyncExitStack() as stack:
-            for network in ("host",) if host_network else dict.fromkeys((self._network(), OWN)):
+            shared = "host" if host_network else await self._network()
+            for network in dict.fromkeys((shared, OWN)):
                 request = {**self._request(image, network, mounts), **STDIN_UNTIL_DEATH}
                 try:
                     made = await stack.enter_async_context(self._made(image, request))
