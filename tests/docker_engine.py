@@ -16,8 +16,10 @@ import anyio
 from minimodal.backends.docker import DockerBackend, open_backend
 from minimodal.engine_lock import hold_engine_lock
 from minimodal.home import Home, open_home
+from minimodal.layers import Base, ImageSpec
 from minimodal.types import ContainerSpec, ImageRef, new_id
 
+BASE_LAYERS = (Base("python:3.11-slim", python="3.11"),)
 BASE = ImageRef("", "python:3.11-slim")
 HELLO = """
 import os, socket, sys
@@ -30,8 +32,8 @@ STAY = "engine.recv(1)\n"
 
 @contextlib.contextmanager
 def short_home() -> Iterator[Home]:
-    """A home whose path is short enough for sockets."""
-    directory = tempfile.mkdtemp(prefix="mm-", dir="/tmp")
+    """A home of its own, below the session's short temporary directory."""
+    directory = tempfile.mkdtemp(prefix="h-")
     try:
         yield open_home(directory)
     finally:
@@ -57,6 +59,10 @@ async def containers_of(backend: DockerBackend) -> list[dict[str, Any]]:
     return [each for each in found if "-net-" not in each["Names"][0]]
 
 
+async def none_left(backend: DockerBackend) -> bool:
+    return not await containers_of(backend)
+
+
 async def eventually(holds: Callable[[], Any], within: float = 5) -> None:
     """Wait for what nobody announces."""
     with anyio.fail_after(within):
@@ -69,8 +75,8 @@ async def eventually(holds: Callable[[], Any], within: float = 5) -> None:
 
 async def joined(backend: DockerBackend) -> str:
     """The shared network, as soon as there is one."""
-    await eventually(lambda: backend._network.mode().startswith("container:"))
-    return backend._network.mode()
+    await eventually(lambda: backend._network._holder)
+    return await backend._network.mode()
 
 
 def spec(code: str, **fields: Any) -> ContainerSpec:
@@ -109,3 +115,11 @@ async def output_of(backend: DockerBackend, code: str, **fields: Any) -> str:
             await peer.closed.wait()
     assert reason.code == 0, reason.detail
     return peer.data.decode().removeprefix("hello")
+
+
+async def forget(backend: DockerBackend, *specs: ImageSpec) -> None:
+    """Remove the images of these specs, but the base that all tests share."""
+    for spec_ in specs:
+        for digest in reversed(spec_.digests()):
+            if digest != ImageSpec(BASE_LAYERS).digest:
+                await backend._api.remove_image(f"minimodal/{digest}")

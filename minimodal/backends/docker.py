@@ -17,21 +17,22 @@ import anyio
 from anyio.abc import TaskGroup
 
 from minimodal.engine_lock import hold_engine_lock, is_alive
-from minimodal.errors import RuntimeUnavailable
 from minimodal.home import Home
-from minimodal.images.docker_builder import DockerBuilder, Secrets
+from minimodal.images.build import Secrets, no_secrets
+from minimodal.images.docker_builder import DockerBuilder
+from minimodal.images.docker_step import BuildContainers
 from minimodal.layers import ImageSpec
 from minimodal.protocols import ProtocolFactory, Report
 from minimodal.types import Capabilities, ContainerSpec, ImageRef, new_id
 
 from .bundle import SOCKET_DIRECTORY, agent_command, packages
 from .docker_api import DockerApi, DockerFailure
-from .docker_connect import open_api
+from .docker_connect import open_first
 from .docker_container import DockerContainer
 from .docker_errors import launch_error
-from .docker_host import DockerHost, find_docker_hosts
 from .docker_info import capabilities, check_local, container_user
 from .docker_network import ISOLATED, OWN, SharedNetwork
+from .docker_removal import REMOVE_WITHIN, Removal
 from .docker_spec import (
     DEFAULT_DIRECTORY,
     ENGINE_LABEL,
@@ -47,10 +48,6 @@ from .sockets import SocketDirectories, serve, sweep
 
 log = logging.getLogger(__name__)
 
-PROBE_WITHIN = 3.0
-REMOVE_WITHIN = 15.0
-GHOST_DELAYS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # a given-up create appears later
-
 
 class DockerBackend:
     """A `Backend` on one Docker engine. Made by `open_backend`."""
@@ -58,16 +55,18 @@ class DockerBackend:
     name = "docker"
 
     def __init__(
-        self, api: DockerApi, home: Home, owner: Owner, tasks: TaskGroup, builder: DockerBuilder
+        self, api: DockerApi, home: Home, owner: Owner, tasks: TaskGroup, secrets: Secrets
     ) -> None:
         self._api = api
         self._home = home
         self._owner = owner
         self._tasks = tasks
-        self._builder = builder
-        self._network = SharedNetwork(api, owner)
-        self._settings: HostSettings = host_settings(os.environ)
         self._user = container_user(api.info)
+        self._network = SharedNetwork(api, owner, self._user, home.cache / "docker-network")
+        self._removal = Removal(api, tasks)
+        containers = BuildContainers(api, owner, self._removal, self._network.mode)
+        self._builder = DockerBuilder(api, home, containers, host_env=os.environ, secrets=secrets)
+        self._settings: HostSettings = host_settings(os.environ)
         self._sockets = SocketDirectories(home, owner.engine)
 
     def __repr__(self) -> str:
@@ -92,10 +91,11 @@ class DockerBackend:
                 try:
                     yield container
                 finally:
-                    await self._remove(container)
+                    await self._removal.remove(container.docker_id)
+                    container.forget()
 
     async def _start(self, spec: ContainerSpec, directory: Path) -> DockerContainer:
-        network = self._network_for(spec)
+        network = await self._network_for(spec)
         try:
             container = await self._start_in(spec, directory, network)
         except DockerFailure as error:
@@ -106,9 +106,6 @@ class DockerBackend:
                 container = await self._start_in(spec, directory, OWN)
             except DockerFailure as again:
                 raise launch_error(spec, again, self._api) from again
-        if self._network.wanted:
-            image = spec.image
-            self._tasks.start_soon(self._network.hold, image.name, image.python, self._user)
         return container
 
     async def _start_in(
@@ -130,23 +127,21 @@ class DockerBackend:
             )
             await self._tasks.start(container.run)
         except BaseException as error:
-            refused = isinstance(error, DockerFailure) and error.status != 0
-            await self._discard(name, may_appear_later=not refused)
+            await self._removal.after_failure(name, error)
             raise
         return container
 
-    def _network_for(self, spec: ContainerSpec) -> str:
+    async def _network_for(self, spec: ContainerSpec) -> str:
         if spec.block_network:
             return ISOLATED
         if spec.private_network or spec.runtime:
             return OWN
-        return self._network.mode()
+        self._network.ensure(self._tasks, spec.image.name, spec.image.python)
+        return await self._network.mode()
 
     def _environment(self, spec: ContainerSpec) -> dict[str, str]:
-        ours = {"PYTHONUNBUFFERED": "1", "USER": "user", "LOGNAME": "user"}
-        if "HOME" not in dict(spec.image.env):
-            ours["HOME"] = DEFAULT_DIRECTORY
-        return {**ours, **self._settings.run, **spec.env}
+        ours = {"HOME": DEFAULT_DIRECTORY, "USER": "user", "LOGNAME": "user"}
+        return {**ours, **self._settings.env, **dict(spec.image.env), **spec.env}
 
     def _binds(self, spec: ContainerSpec, directory: Path) -> list[Bind]:
         binds = [Bind(str(directory), SOCKET_DIRECTORY), *self._settings.binds]
@@ -158,30 +153,9 @@ class DockerBackend:
             binds.append(Bind(str(mount.source), mount.target, mount.read_only))
         return binds
 
-    async def _remove(self, container: DockerContainer) -> None:
-        """The promise of `launch`: gone when the block is left, whatever happens meanwhile."""
-        try:
-            await self._discard(container.docker_id)
-        finally:
-            container.forget()
-
-    async def _discard(self, name: str, *, may_appear_later: bool = False) -> None:
-        with anyio.CancelScope(shield=True):
-            try:
-                found = await self._api.remove(name, within=REMOVE_WITHIN)
-            except DockerFailure as error:
-                log.warning("container %s is removed as soon as Docker answers: %s", name, error)
-                found, may_appear_later = False, True
-        if may_appear_later and not found:
-            self._tasks.start_soon(self._exorcise, name)
-
-    async def _exorcise(self, name: str) -> None:
-        """Remove a container that a request which we gave up on may still make."""
-        for delay in GHOST_DELAYS:
-            await anyio.sleep(delay)
-            with contextlib.suppress(DockerFailure):
-                if await self._api.remove(name, within=5):
-                    return
+    def prepare(self) -> None:
+        """What saves the first container time."""
+        self._network.ensure_as_last_time(self._tasks)
 
     async def remove_orphans(self) -> None:
         """Remove the containers of this home whose engine is dead, and their sockets."""
@@ -199,12 +173,13 @@ class DockerBackend:
         return bool(engine) and is_alive(self._home, engine)
 
     async def remove_own(self) -> None:
-        """At the end: whatever is still there, ghosts included."""
+        """At the end: whatever is still there, ghosts and replaced images included."""
         self._sockets.remove()
         with contextlib.suppress(DockerFailure):
             for found in await self._api.list_containers(f"{ENGINE_LABEL}={self._owner.engine}"):
                 if _is_ours(found):
                     await self._api.remove(found["Id"])
+        await self._builder.remove_outdated()
 
 
 @contextlib.asynccontextmanager
@@ -214,14 +189,8 @@ async def open_backend(home: Home, config: Any) -> AsyncIterator[DockerBackend]:
     Read from `config`, each optional: `docker_host`, `engine_id` (whose lock is held: see
     engine_lock) and `resolve_secrets` (for build steps).
     """
-    hosts = find_docker_hosts(getattr(config, "docker_host", None), os.environ)
-    if not hosts:
-        raise RuntimeUnavailable(
-            "no Docker engine was found: no DOCKER_HOST, no context, no socket at a known place. "
-            "Start one (`sudo systemctl start docker`, or Docker Desktop), or use another backend."
-        )
-    secrets: Secrets | None = getattr(config, "resolve_secrets", None)
-    async with _first_that_answers(hosts) as api:
+    secrets: Secrets = getattr(config, "resolve_secrets", no_secrets)
+    async with open_first(getattr(config, "docker_host", None)) as api:
         check_local(api.host, api.info)
         with _engine_id(home, config) as engine:
             owner = Owner(engine, str(home.state))
@@ -243,40 +212,28 @@ def _engine_id(home: Home, config: Any) -> Iterator[str]:
 
 @contextlib.asynccontextmanager
 async def _backend_on(
-    api: DockerApi, home: Home, owner: Owner, secrets: Secrets | None
+    api: DockerApi, home: Home, owner: Owner, secrets: Secrets
 ) -> AsyncIterator[DockerBackend]:
     failure: Exception | None = None
-    async with anyio.create_task_group() as tasks:
-        builder = DockerBuilder(api)
-        backend = DockerBackend(api, home, owner, tasks, builder)
-        tasks.start_soon(backend.remove_orphans)
-        try:
-            yield backend
-        except Exception as error:  # raised again outside: a task group would wrap it in a group
-            failure = error
-        finally:
-            tasks.cancel_scope.cancel()
-            with anyio.CancelScope(shield=True), anyio.move_on_after(REMOVE_WITHIN):
-                await backend.remove_own()
+    async with contextlib.AsyncExitStack() as at_the_end:
+        async with anyio.create_task_group() as tasks:
+            backend = DockerBackend(api, home, owner, tasks, secrets)
+            at_the_end.push_async_callback(_clean_up, backend)
+            backend.prepare()
+            tasks.start_soon(backend.remove_orphans)
+            try:
+                yield backend
+            except Exception as error:  # raised below: the task group would wrap it in another
+                failure = error
+            finally:
+                tasks.cancel_scope.cancel()
     if failure is not None:
         raise failure
 
 
-@contextlib.asynccontextmanager
-async def _first_that_answers(hosts: tuple[DockerHost, ...]) -> AsyncIterator[DockerApi]:
-    reasons: list[RuntimeUnavailable] = []
-    async with contextlib.AsyncExitStack() as stack:
-        for host in hosts:
-            try:
-                api = await stack.enter_async_context(
-                    open_api(host, within=PROBE_WITHIN / len(hosts))
-                )
-            except RuntimeUnavailable as error:
-                reasons.append(error)
-            else:
-                yield api
-                return
-    raise RuntimeUnavailable("\n".join(str(reason) for reason in reasons)) from reasons[0]
+async def _clean_up(backend: DockerBackend) -> None:
+    with anyio.CancelScope(shield=True), anyio.move_on_after(REMOVE_WITHIN):
+        await backend.remove_own()
 
 
 def _is_ours(found: dict[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from typing import Any, TypeVar
 
 import anyio
+import anyio.lowlevel
 
 from minimodal.errors import Error
 
@@ -21,15 +22,17 @@ T = TypeVar("T")
 
 ANSWER_WITHIN = 30.0  # seconds for a request that only looks something up
 START_WITHIN = 60.0  # create and start: the engine works, possibly on a loaded machine
+USUAL_PACE = 5.0  # a create takes 10 ms, on a loaded machine 200
 RETRY_DELAYS = (0.1, 0.4, 1.6)
 
 
 class DockerFailure(Error):
     """The engine refused (`status` is HTTP's) or did not answer (`status` 0)."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, code: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.code = code  # of a command that failed in a build
 
 
 class DockerApi:
@@ -44,7 +47,11 @@ class DockerApi:
     # --- containers ---
 
     async def create(self, name: str, config: Mapping[str, Any]) -> str:
-        """Create a container of a unique name and return its id; a repeated create finds the first."""
+        """Create a container of a unique name and return its id; a repeated create finds the first.
+
+        Not cut short by a cancellation while the engine answers at its usual pace: the container
+        would appear after we had stopped looking for it.
+        """
 
         async def request() -> str:
             try:
@@ -55,7 +62,16 @@ class DockerApi:
                 made = await self._client.containers.get(name)
             return str(made.id)
 
-        return await self.ask(f"create {name}", request, within=START_WITHIN, again=True)
+        deadline = anyio.current_time() + START_WITHIN
+        while True:
+            await anyio.lowlevel.checkpoint()
+            try:
+                with anyio.CancelScope(shield=True):
+                    return await self.ask(f"create {name}", request, within=USUAL_PACE, again=True)
+            except DockerFailure as error:
+                too_slow = isinstance(error.__cause__, TimeoutError)
+                if not too_slow or anyio.current_time() > deadline:
+                    raise
 
     async def start(self, container: str) -> None:
         """Start it. Repeating is harmless: a started one answers 304."""
@@ -197,9 +213,15 @@ class DockerApi:
         )
         return found
 
-    async def remove_image(self, name: str) -> None:
+    async def tag(self, image: str, repository: str) -> None:
+        await self.ask(
+            "tag an image", lambda: self._client.images.tag(image, repository, tag="latest")
+        )
+
+    async def remove_image(self, name: str, *, force: bool = False) -> None:
+        """Remove a tag, and the image with its last one. `force`: also while containers use it."""
         with tolerating(404):
-            await self.ask("remove an image", lambda: self._client.images.delete(name))
+            await self.ask("remove an image", lambda: self._client.images.delete(name, force=force))
 
     async def pull(self, tag: str, auth: Mapping[str, str] | None) -> AsyncIterator[dict[str, Any]]:
         """Pull an image; yields the engine's progress records."""
@@ -208,12 +230,13 @@ class DockerApi:
             yield record
 
     async def build(
-        self, context: Any, *, tag: str, args: Mapping[str, str]
+        self, context: Any, *, dockerfile: str, tag: str, args: Mapping[str, str]
     ) -> AsyncIterator[dict[str, Any]]:
-        """Run the classic builder over a tar file (an open file) that holds `Dockerfile`."""
+        """Run the classic builder over an open tar file; yields the engine's progress records."""
         records = self._client.images.build(
             fileobj=context,
             encoding="identity",
+            path_dockerfile=dockerfile,
             tag=tag,
             buildargs=dict(args),
             rm=True,
@@ -268,6 +291,9 @@ class DockerApi:
                 0, f"the Docker engine at {self.host} did not answer within {within} s ({doing})"
             ) from error
         except self._foreign as error:
+            detail = getattr(error, "error_detail", None)
+            if detail is not None:  # a failure in the middle of a stream that began with 200
+                raise DockerFailure(500, str(error.message), detail.get("code")) from error  # type: ignore[attr-defined]  # aiodocker's
             status = getattr(error, "status", 0)
             words = str(getattr(error, "message", "") or error or type(error).__name__)
             if status in (0, 900) and not words.startswith("Cannot connect"):

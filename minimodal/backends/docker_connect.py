@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,7 +16,36 @@ import anyio
 from minimodal.errors import RuntimeUnavailable
 
 from .docker_api import DockerApi, DockerFailure
-from .docker_host import DockerHost
+from .docker_host import DockerHost, find_docker_hosts
+
+PROBE_WITHIN = 3.0
+
+
+@contextlib.asynccontextmanager
+async def open_first(explicit: str | None) -> AsyncIterator[DockerApi]:
+    """The engine that the docker CLI would use; `explicit` is its address, if one was given.
+
+    Raises RuntimeUnavailable within three seconds.
+    """
+    hosts = find_docker_hosts(explicit, os.environ)
+    if not hosts:
+        raise RuntimeUnavailable(
+            "no Docker engine was found: no DOCKER_HOST, no context, no socket at a known place. "
+            "Start one (`sudo systemctl start docker`, or Docker Desktop), or use another backend."
+        )
+    reasons: list[RuntimeUnavailable] = []
+    async with contextlib.AsyncExitStack() as stack:
+        for host in hosts:
+            try:
+                api = await stack.enter_async_context(
+                    open_api(host, within=PROBE_WITHIN / len(hosts))
+                )
+            except RuntimeUnavailable as error:
+                reasons.append(error)
+            else:
+                yield api
+                return
+    raise RuntimeUnavailable("\n".join(str(reason) for reason in reasons)) from reasons[0]
 
 
 @contextlib.asynccontextmanager

@@ -14,6 +14,7 @@ from minimodal import __version__
 COMMANDS = {
     "run": "run a script's entrypoint, or one of its functions",
     "doctor": "say which backends work here, and why the others do not",
+    "image": "make a base image where no registry can be reached",
     "config": "show the settings in force, and where each came from",
 }
 

@@ -1,31 +1,279 @@
-"""Images of the Docker backend. So far those that the engine has: a base, and settings over it."""
+"""Images of the Docker backend: each layer one commit, tagged `minimodal/<digest>`.
+
+An image that is there costs one look-up. Settings (environment, working directory, command) are no
+commits: the backend gives them to each container it starts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from minimodal.backends.docker_api import DockerApi
-from minimodal.errors import BuildError
-from minimodal.layers import Base, ImageSpec
+from anyio import to_thread
+
+from minimodal.backends.bundle import bundle
+from minimodal.backends.docker_api import DockerApi, DockerFailure
+from minimodal.backends.docker_spec import Bind
+from minimodal.backends.mounts import resolve_mounts
+from minimodal.home import Home
+from minimodal.layers import (
+    AptInstall,
+    Base,
+    CopyFiles,
+    Dockerfile,
+    ImageSpec,
+    Layer,
+    LocalFile,
+    PipInstall,
+    RunCommands,
+    RunFunction,
+    UvSync,
+)
 from minimodal.protocols import Report
-from minimodal.types import ImageRef
+from minimodal.recipe import describe
+from minimodal.types import ImageRef, Mount
 
-Secrets = Callable[[Sequence[str]], Awaitable[Mapping[str, str]]]
+from . import docker_commands as commands
+from .build import Builder, Secrets, Step, StepFailed, no_secrets, steps_of
+from .build_function import check_python, inputs_of, run_function_command
+from .docker_base import pull
+from .docker_commands import Run
+from .docker_dockerfile import build_dockerfile
+from .docker_files import archive, staging
+from .docker_network_settings import build_network
+from .docker_step import BuildContainers
+from .settings import Settings, image_ref, settings_of
+from .staging import place
+from .uv import find_uv
+
+UV_CACHE = (
+    "minimodal-uv-cache"  # a volume: as root in a container we could not write the user's own
+)
 
 
 class DockerBuilder:
-    """Finds images."""
+    """See `Backend.build`. `host_env` is the environment that the engine was started with."""
 
-    def __init__(self, api: DockerApi) -> None:
+    def __init__(
+        self,
+        api: DockerApi,
+        home: Home,
+        containers: BuildContainers,
+        *,
+        host_env: Mapping[str, str],
+        secrets: Secrets = no_secrets,
+    ) -> None:
         self._api = api
+        self._home = home
+        self._containers = containers
+        self._host_env = host_env
+        self._secrets = secrets
+        self._known: set[str] = set()  # digests whose images were there when we last looked
+        self._outdated: set[str] = set()
+        self._builder = Builder(home.cache / "docker-locks", self._known.__contains__, self._make)
 
-    async def build(self, image: ImageSpec, report: Report) -> ImageRef:
-        """Raises BuildError for what is not there and would have to be built."""
-        base = image.layers[0]
-        if len(image.layers) > 1 or not isinstance(base, Base):
-            raise BuildError("the docker backend cannot build layers yet")
-        if await self._api.image(base.tag) is None:
-            raise BuildError(
-                f"no image {base.tag}: `docker pull` it, or `minimodal image bootstrap`"
+    async def build(self, spec: ImageSpec, report: Report) -> ImageRef:
+        """Raises BuildError that names the step."""
+        await self._look(spec)
+        top = await self._builder.build(spec, report)
+        name = repository(top.digest)
+        said = ((await self._api.image(name)) or {}).get("Config") or {}
+        env = [tuple(entry.split("=", 1)) for entry in said.get("Env") or () if "=" in entry]
+        found = image_ref(spec, name, commands.PYTHON, env)
+        workdir = found.workdir or said.get("WorkingDir") or None
+        return replace(found, workdir=None if workdir == "/" else workdir)
+
+    async def _look(self, spec: ImageSpec) -> None:
+        """Which images are there now: from the top, so that a built image costs one request."""
+        digests = [step.digest for step in steps_of(spec)]
+        self._known.difference_update(digests)
+        for index in reversed(range(len(digests))):
+            if await self._api.image(repository(digests[index])) is not None:
+                self._known.update(digests[: index + 1])
+                return
+
+    async def _make(self, step: Step, report: Report) -> None:
+        """Make one layer, unless another engine has done so while we waited for its lock."""
+        name = repository(step.digest)
+        before = await self._api.image(name)
+        if before is None or step.digest in self._known:
+            try:
+                await self._make_layer(step, name, report)
+            except DockerFailure as error:
+                raise self._in_words(error) from error
+            if before is not None:
+                self._outdated.add(before["Id"])
+                await self.remove_outdated()
+        self._known.add(step.digest)
+
+    async def remove_outdated(self) -> None:
+        """Remove what forced builds have replaced, as far as no container and no image needs it."""
+        for image in tuple(self._outdated):
+            with suppress(DockerFailure):
+                await self._api.remove_image(image)
+                self._outdated.discard(image)
+
+    async def _make_layer(self, step: Step, name: str, report: Report) -> None:
+        layer = step.layer
+        match layer:
+            case Base():
+                await pull(self._api, layer, await self._values(layer), report)
+                if layer.add_python is None:
+                    await self._api.tag(layer.tag, name)
+                else:
+                    await self._add_python(layer.tag, layer.add_python, step, report)
+            case Dockerfile():
+                await self._from_dockerfile(layer, step, name, report)
+            case CopyFiles():
+                await self._copy(layer, step, name)
+            case _:
+                await self._run(step, name, report)
+
+    async def _run(self, step: Step, name: str, report: Report) -> None:
+        layer, settings = step.layer, settings_of(step.below)
+        values = await self._values(layer)
+        network = build_network(self._host_env)
+        with staging(self._home) as staged:
+            runs = self._runs(layer, settings)
+            await to_thread.run_sync(place, _staged_files(layer), staged)
+            env = {
+                **commands.ENV,
+                **network.env,
+                **settings.env,
+                **dict(getattr(layer, "env", ())),
+                **values,
+            }
+            timeout = layer.timeout if isinstance(layer, RunFunction) else 3600.0
+            mounts = [*self._mounts(layer, staged), *(bind.mount() for bind in network.binds)]
+            async with self._containers.running(
+                _parent_of(step), mounts, host_network=network.needs_host
+            ) as container:
+                for run in runs:
+                    hidden = tuple(values.values())
+                    await container.run(run, env, report, hidden=hidden, timeout=timeout)
+                await container.commit(name, describe(layer))
+
+    def _runs(self, layer: Layer, settings: Settings) -> list[Run]:
+        match layer:
+            case PipInstall():
+                return commands.pip_install(layer)
+            case UvSync():
+                return commands.uv_sync(layer)
+            case AptInstall():
+                return commands.apt_install(layer)
+            case RunCommands():
+                return commands.run_commands(layer, settings.shell, settings.workdir)
+            case RunFunction():
+                check_python(layer, settings.python)
+                paths = f"{commands.SOURCES}:{commands.BUNDLE}"
+                argv = run_function_command(layer, commands.PYTHON, paths, commands.BLOB)
+                return commands.run_function(layer, argv)
+        raise StepFailed(f"{type(layer).__name__} cannot be built here")
+
+    def _mounts(self, layer: Layer, staged: Path) -> list[Mapping[str, Any]]:
+        cache = {
+            "Type": "volume",
+            "Source": UV_CACHE,
+            "Target": commands.CACHE,
+            "VolumeOptions": {"NoCopy": True},
+        }
+        binds = [Bind(find_uv(), commands.UV), Bind(str(staged), commands.STAGED)]
+        if isinstance(layer, RunFunction):
+            blob, sources = inputs_of(self._home, layer)
+            binds.append(Bind(str(blob), commands.BLOB))
+            binds.append(Bind(str(bundle(self._home)), commands.BUNDLE))
+            if sources is not None:
+                binds.append(Bind(str(sources), commands.SOURCES))
+            volumes = [Mount("volume", id, target, read_only=False) for target, id in layer.volumes]
+            binds += [
+                Bind(str(mount.source), mount.target, mount.read_only)
+                for mount in resolve_mounts(self._home, volumes)
+            ]
+        return [cache, *(bind.mount() for bind in binds)]
+
+    async def _copy(self, layer: CopyFiles, step: Step, name: str) -> None:
+        with staging(self._home) as directory:
+            packing = archive(layer.files, directory)
+            packed = await to_thread.run_sync(packing.__enter__)
+            try:
+                async with self._containers.stopped(_parent_of(step)) as container:
+                    await container.put(packed)
+                    await container.commit(name, describe(layer))
+            finally:
+                await to_thread.run_sync(packing.__exit__, None, None, None)
+
+    async def _from_dockerfile(
+        self, layer: Dockerfile, step: Step, name: str, report: Report
+    ) -> None:
+        if layer.secrets:
+            raise StepFailed(
+                "secrets in Dockerfile instructions would stay readable in `docker history`; "
+                "use run_commands(…, secrets=…)"
             )
-        return ImageRef(digest=image.digest, name=base.tag)
+        parent = repository(step.parent) if step.parent else None
+        target = f"minimodal-part/{step.digest}" if layer.add_python else name
+        network = build_network(self._host_env)
+        with staging(self._home) as directory:
+            await build_dockerfile(
+                self._api,
+                layer,
+                directory,
+                parent=parent,
+                settings=settings_of(step.below),
+                tag=target,
+                env=network.proxies,
+                report=report,
+            )
+        if layer.add_python:
+            try:
+                await self._add_python(target, layer.add_python, step, report)
+            finally:
+                with suppress(DockerFailure):
+                    await self._api.remove_image(target)
+
+    async def _add_python(self, image: str, version: str, step: Step, report: Report) -> None:
+        network = build_network(self._host_env)
+        mounts = [Bind(find_uv(), commands.UV).mount(), *(b.mount() for b in network.binds)]
+        async with self._containers.running(
+            image, mounts, host_network=network.needs_host
+        ) as container:
+            for run in commands.add_python(version):
+                await container.run(run, {**commands.ENV, **network.env}, report)
+            await container.commit(
+                repository(step.digest), f"{describe(step.layer)} + Python {version}"
+            )
+
+    async def _values(self, layer: Layer) -> Mapping[str, str]:
+        ids: Sequence[str] = getattr(layer, "secrets", ())
+        if isinstance(layer, Base) and layer.secret:
+            ids = (layer.secret,)
+        return await self._secrets(ids)
+
+    def _in_words(self, error: DockerFailure) -> StepFailed:
+        if "no space left" in str(error).lower():
+            root = self._api.info.get("DockerRootDir")
+            return StepFailed(f"the disk of Docker's data ({root}) is full: {error}")
+        return StepFailed(str(error), error.code)
+
+
+def repository(digest: str) -> str:
+    """The name under which a layer's image is tagged."""
+    return f"minimodal/{digest}"
+
+
+def _parent_of(step: Step) -> str:
+    if step.parent is None:
+        raise StepFailed("an image begins with a base or a Dockerfile")
+    return repository(step.parent)
+
+
+def _staged_files(layer: Layer) -> tuple[LocalFile, ...]:
+    match layer:
+        case PipInstall():
+            return (*layer.requirements, *layer.included)
+        case UvSync():
+            return layer.project
+    return ()

@@ -42,7 +42,7 @@ async def run(command: Command, report: Report) -> None:
 
 async def run_status(command: Command, report: Report) -> tuple[int, str]:
     """The exit code, negative for a signal, and the tail of the output."""
-    lines = _Lines(report, command.hidden)
+    lines = Lines(report, command.hidden)
     wanted = child.Command(
         argv=command.argv,
         env=command.env,
@@ -68,7 +68,7 @@ async def run_status(command: Command, report: Report) -> tuple[int, str]:
     return ended.code if ended.code is not None else -(ended.signal or 1), lines.tail
 
 
-class _Lines:
+class Lines:
     """Cuts output into lines of bounded length, hides secrets in them, and keeps the last ones."""
 
     def __init__(self, report: Report, hidden: Iterable[str]) -> None:
