@@ -108,7 +108,7 @@ def test_wrong_uses_of_a_class_by_name() -> None:
 def test_class_by_an_unknown_name() -> None:
     with pytest.raises(NotFoundError, match="Nothing"):
         minimodal.Cls.from_name("classes", "Nothing")().work.remote()
-    with pytest.raises(NotFoundError, match="Function.from_name"):
+    with pytest.raises(NotFoundError, match=r"Function\.from_name"):
         minimodal.Cls.from_name("classes", "use")().work.remote()
 
 
