@@ -14,6 +14,7 @@ import anyio
 from minimodal.backends.choose import open_best
 from minimodal.home import Home, open_home
 from minimodal.layers import Base, ImageSpec
+from minimodal.pickling import python_version
 from minimodal.protocols import Backend, Container
 from minimodal.types import ContainerSpec, ExitReason, ImageRef, new_id
 
@@ -72,7 +73,7 @@ async def open_rig(
     home = home or open_home()
     engine_id = new_id("en")
     async with open_best(name, home, Engine(engine_id)) as choice:
-        image = await choice.backend.build(ImageSpec((Base("debian", python),)), print)
+        image = await choice.backend.build(ImageSpec((Base("debian", python or python_version()),)), print)
         yield Rig(home, choice.backend, image, engine_id)
 
 
