@@ -23,6 +23,8 @@ from minimodal.types import Resources
 
 CONTROLLERS = ("memory", "cpu", "pids")
 _PERIOD = 100_000
+_MARK = "minimodal-"
+_FORGOTTEN_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +205,7 @@ class Groups:
         try:
             for hierarchy, (version, path) in zip(self.hierarchies, group.paths, strict=True):
                 self._engine_group(hierarchy)
-                path.mkdir()
+                _make(path)
                 wanted = settings(version, resources, hierarchy.controllers)
                 for name, value in wanted.items():
                     _write(path / name, value)
@@ -238,11 +240,22 @@ def sweep(home: Home, hierarchies: tuple[Hierarchy, ...]) -> None:
                 Group(tuple((hierarchy.version, p) for p in children)).remove()
                 with suppress(OSError):
                     path.rmdir()
+        _sweep_forgotten(hierarchy.path)
+
+
+def _sweep_forgotten(parent: Path) -> None:
+    """Remove the groups of homes that are no more: nobody else would. A group that has had no
+    process for so long is no living container's, and an engine makes its own again when needed."""
+    for engine in parent.glob(f"{_MARK}*"):
+        for path in (*engine.glob("[0-9]*"), engine):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > _FORGOTTEN_SECONDS:
+                    path.rmdir()  # fails while there is a process or a group in it
 
 
 def _prefix(home: Home) -> str:
     """Whether an engine lives only its own home can tell, so the name says which home."""
-    return f"minimodal-{hashlib.sha256(str(home.engines).encode()).hexdigest()[:8]}-"
+    return f"{_MARK}{hashlib.sha256(str(home.engines).encode()).hexdigest()[:8]}-"
 
 
 def _remove(path: Path) -> bool:
@@ -257,6 +270,14 @@ def _remove(path: Path) -> bool:
                     os.kill(int(pid), signal.SIGKILL)
         return False
     return True
+
+
+def _make(path: Path) -> None:
+    try:
+        path.mkdir()
+    except FileNotFoundError:  # another engine has just swept our empty group away
+        path.parent.mkdir(exist_ok=True)
+        path.mkdir()
 
 
 def _write(path: Path, value: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,7 +15,6 @@ import anyio
 from minimodal.backends.choose import open_best
 from minimodal.home import Home, open_home
 from minimodal.layers import Base, ImageSpec
-from minimodal.pickling import python_version
 from minimodal.protocols import Backend, Container
 from minimodal.types import ContainerSpec, ExitReason, ImageRef, new_id
 
@@ -73,7 +73,9 @@ async def open_rig(
     home = home or open_home()
     engine_id = new_id("en")
     async with open_best(name, home, Engine(engine_id)) as choice:
-        image = await choice.backend.build(ImageSpec((Base("debian", python or python_version()),)), print)
+        minor = python or f"{sys.version_info.major}.{sys.version_info.minor}"
+        base = Base(f"python:{minor}-slim", minor)
+        image = await choice.backend.build(ImageSpec((base,)), print)
         yield Rig(home, choice.backend, image, engine_id)
 
 
