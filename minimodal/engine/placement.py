@@ -87,9 +87,8 @@ class _Pool:
             self.startable = min(self.startable, view.scaling.max_containers - len(view.containers))
         self.least = view.scaling.min_containers
         self.waited = now - view.waiting_since if view.waiting_since is not None else 0.0
-        self.starved = self.waited if view.empty_since is None else now - view.empty_since
-        if self.live:
-            self.starved = 0.0
+        starved = self.waited if view.empty_since is None else now - view.empty_since
+        self.starved = 0.0 if self.live else starved
         self.grace = min(autoscaler.cold_start(view), LONGEST_GRACE)
         self.turn = max(TURN, 10 * autoscaler.cold_start(view))
 
@@ -153,7 +152,7 @@ class _Planner:
 
     def meet_demand(self) -> None:
         """Containers for calls, to the pool with the least share first, one by one."""
-        heap = []
+        heap: list[tuple[float, float, int]] = []
         for index, pool in enumerate(self.pools):
             if pool.wants(pool.wanted):
                 heap.append((pool.share(), -pool.starved, index))
@@ -268,8 +267,8 @@ class _Planner:
         for owner in sorted(owners, key=lambda owner: -owner.share()):
             least = ceil(share / owner.unit - 1e-6)
             if owner.count > least:
-                order = sorted(owner.live, key=lambda e: (e.busy, e.inputs, e.started))
-                yield from ((owner, each, least) for each in order)
+                for each in sorted(owner.live, key=lambda e: (e.busy, e.inputs, e.started)):
+                    yield owner, each, least
 
     def _gives_way(self, owner: _Pool, each: ContainerView, pool: _Pool) -> bool:
         waits_since = self.now - pool.waited
@@ -295,8 +294,7 @@ class _Planner:
             self.wake_at = moment
 
     def _end(self, owner: _Pool, each: ContainerView) -> None:
-        ids = self.retire if each.busy else self.stop
-        ids[each.id] = None
+        (self.retire if each.busy else self.stop)[each.id] = None
         owner.count -= 1
         if each.node in self.rooms:
             self.rooms[each.node].release_later(owner.view.resources)

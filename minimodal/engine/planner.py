@@ -71,12 +71,21 @@ class Planner:
 
 def view(pool: Pool, now: float) -> PoolView:
     """What the autoscaler sees of a pool."""
-    first = next(iter(pool.queue), None) if pool.queue else None
+    containers = tuple(_container(session) for session in pool.sessions)
+    live = any(each.state is not ContainerState.RETIRING for each in containers)
+    if live or not pool.queue:
+        pool.empty_since = None
+    elif pool.empty_since is None:
+        pool.empty_since = now
+    calls = (call for s in pool.sessions for slot in s.slots for call in slot.inflight.values())
+    running = [call.started_at for call in calls if not call.waiting]
     return PoolView(
         key=pool.spec.key,
-        containers=tuple(_container(session) for session in pool.sessions),
+        containers=containers,
         queued=pool.queue.runnable(),
-        waiting_since=first.queued_at if first is not None else None,
+        waiting_since=min((live.queued_at for live in pool.queue.heads()), default=None),
+        running_since=min(running, default=None),
+        empty_since=pool.empty_since,
         service_time=pool.service_time,
         cold_start=pool.cold_start,
         resources=pool.spec.resources,
@@ -95,8 +104,15 @@ def _container(session: Session) -> ContainerView:
         state = ContainerState.READY
     else:
         state = ContainerState.STARTING
-    # A call that waits for a nested one has lent its slot, so it asks for no container.
-    inputs = sum(not live.waiting for slot in session.slots for live in slot.inflight.values())
+    # A call that waits for a nested one has lent its slot: it asks for no container, but keeps this.
+    calls = [live for slot in session.slots for live in slot.inflight.values()]
+    suspended = sum(bool(live.waiting) for live in calls)
     return ContainerView(
-        session.id, state, session.started_at, inputs, session.idle_since, session.node
+        session.id,
+        state,
+        session.started_at,
+        len(calls) - suspended,
+        session.idle_since,
+        session.node,
+        suspended,
     )

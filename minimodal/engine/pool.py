@@ -58,6 +58,7 @@ class Pool:
         self.sessions: list[Session] = []
         self.service_time: float | None = None  # moving average, seconds
         self.cold_start: float | None = None
+        self.empty_since: float | None = None  # calls wait and no container is live; see PoolView
         self.running = 0
         self.waiting = 0  # calls that run and wait for nested ones
         self.start_failures = 0  # in a row
