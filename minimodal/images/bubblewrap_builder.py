@@ -21,12 +21,12 @@ from minimodal.backends.bundle import bundle
 from minimodal.backends.rootfs import SYSTEM
 from minimodal.errors import BuildError
 from minimodal.home import Home
-from minimodal.layers import AptInstall, Base, ImageSpec, RunFunction, layer_digest
+from minimodal.layers import AptInstall, Base, ImageSpec, RunFunction, Workdir, layer_digest
 from minimodal.protocols import Report
 from minimodal.types import ImageRef
 
 from . import apt, base_layer, sandbox_steps
-from .build import Builder, Secrets, Step, StepFailed, file_lock, no_secrets
+from .build import SETTINGS, Builder, Secrets, Step, StepFailed, file_lock, no_secrets
 from .build_function import check_python, inputs_of
 from .build_sandbox import BuildIdentity, BuildSandbox, build_identity
 from .dockerfile import translate
@@ -37,6 +37,9 @@ from .running import STEP_TIMEOUT, Command
 from .sandbox_steps import Run, commands_of, write_shims
 from .settings import image_ref, settings_of
 from .uv import find_uv
+
+# bwrap cannot start in a directory that is not there, so a Workdir is a layer that makes it.
+_SETTINGS = tuple(kind for kind in SETTINGS if kind is not Workdir)
 
 
 @asynccontextmanager
@@ -70,7 +73,7 @@ class BubblewrapBuilder:
         self._secrets = secrets
         self._stack = stack  # what lives until the backend is closed
         self._store = LayerStore(home)
-        self._builder = Builder(home.layers / ".locks", self._is_there, self._make)
+        self._builder = Builder(home.layers / ".locks", self._is_there, self._make, _SETTINGS)
         self._bases: dict[str, StoredLayer] = {}  # by the digest of the image's Base layer
         self._host = _host_key()
         self._swept = False

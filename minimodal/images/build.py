@@ -18,11 +18,11 @@ from typing import Any
 import anyio
 
 from minimodal.errors import BuildError
-from minimodal.layers import Cmd, Entrypoint, ImageSpec, Layer, SetEnv, Shell
+from minimodal.layers import Cmd, Entrypoint, ImageSpec, Layer, SetEnv, Shell, Workdir
 from minimodal.protocols import Report
 from minimodal.recipe import describe
 
-SETTINGS = (SetEnv, Entrypoint, Cmd, Shell)  # change no file: nothing to build
+SETTINGS = (SetEnv, Workdir, Entrypoint, Cmd, Shell)  # change no file: nothing to build
 
 Secrets = Callable[[Sequence[str]], Awaitable[Mapping[str, str]]]
 """Environment variables of secrets, by their ids, for one build step."""

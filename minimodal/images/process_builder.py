@@ -31,14 +31,13 @@ from minimodal.layers import (
     RunCommands,
     RunFunction,
     UvSync,
-    Workdir,
 )
 from minimodal.protocols import Report
 from minimodal.types import ImageRef, Mount
 
 from . import uv
 from .base_layer import write_environment
-from .build import SETTINGS, Builder, Secrets, Step, StepFailed, no_secrets, steps_of
+from .build import Builder, Secrets, Step, StepFailed, no_secrets, steps_of
 from .build_function import check_python, inputs_of, run_function_command
 from .host_python import find_python
 from .index_settings import package_environment
@@ -47,7 +46,6 @@ from .settings import image_ref, mounts_of, settings_of
 from .staging import place
 
 ROOT = "/root"
-_SETTINGS = (*SETTINGS, Workdir)
 _PROGRAMS = ("python", "python3", "pip", "pip3", "uv")
 _SHELL_SIGNS = set("|&;<>$`*?()\n")
 
@@ -62,12 +60,12 @@ class ProcessBuilder:
         self._root = home.environments
         self._host_env = host_env
         self._secrets = secrets
-        self._builder = Builder(self._root / ".locks", self._is_there, self._make, _SETTINGS)
+        self._builder = Builder(self._root / ".locks", self._is_there, self._make)
         self._swept = False
 
     async def build(self, spec: ImageSpec, report: Report) -> ImageRef:
         """Raises BuildError, at once for a layer that this backend cannot have."""
-        for step in steps_of(spec, _SETTINGS):
+        for step in steps_of(spec):
             _check(step)
         _check_mounts(mounts_of(spec))
         if not self._swept:

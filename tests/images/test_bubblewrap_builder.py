@@ -423,3 +423,28 @@ def test_f63_one_layer_asked_for_by_many_is_built_once(state: Home) -> None:
 def test_what_a_command_leaves_running_is_ended(state: Home) -> None:
     build(state, base.run_commands("setsid sleep 62.5 & echo started"))
     assert not any("sleep 62.5" in line for line in processes())
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a small disk")
+def test_f62_a_full_disk_leaves_no_half_layer(scratch: Path) -> None:
+    directory = Path(tempfile.mkdtemp(dir=scratch))
+    layers = directory / "cache/layers"
+    layers.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(layers)], check=True)
+    try:
+        home = open_home(directory)
+        with pytest.raises(BuildError, match="No space left"):
+            build(home, base.run_commands("head -c 9000000 /dev/zero > /big"))
+        assert not list(layers.glob(".draft-*"))
+        assert shell(home, base.run_commands("echo small > /small"), "cat /small") == "small"
+    finally:
+        subprocess.run(["umount", str(layers)], check=True)
+        shutil.rmtree(directory)
+
+
+def test_f65_an_index_that_does_not_answer_is_named(state: Home) -> None:
+    image = base.pip_install(
+        "six", index_url="http://127.0.0.1:9/simple", extra_options="--refresh"
+    )
+    with pytest.raises(BuildError, match=r"127\.0\.0\.1:9"):
+        build(state, image)
