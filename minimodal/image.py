@@ -431,9 +431,12 @@ class Image:
     async def build(self, app: Any) -> Image:
         """Build it now; `app` must be running. Raises ImageBuildError with the step and its output."""
         from .context import ask
+        from .home import open_home
         from .layers import encode
+        from .specs import image_spec
 
-        await ask("image.build", app=getattr(app, "app_id", None), image=encode(self.spec()))
+        spec = await image_spec(self, open_home())
+        await ask("image.build", app=getattr(app, "app_id", None), image=encode(spec))
         return self
 
     def spec(self, home: Home | None = None) -> ImageSpec:

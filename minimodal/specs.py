@@ -17,6 +17,7 @@ from . import context, pickling, tracebacks
 from .call import source_paths
 from .codec import to_plain
 from .errors import InvalidError
+from .home import open_home
 from .options import RESOURCE_OPTIONS, SCALING_OPTIONS, Options
 from .types import EMPTY, ByName, ByValue, FunctionSpec, RetryPolicy, VolumeMount
 
@@ -25,17 +26,26 @@ if TYPE_CHECKING:
     from .cls import Cls
     from .function import Function
     from .home import Home
+    from .image import Image
+    from .layers import ImageSpec
 
 MAX_BY_VALUE_BYTES = 16 << 20
 
 DEFAULT_TIMEOUT = 300.0
 
 
+async def image_spec(image: Image, home: Home) -> ImageSpec:
+    """The layers of an image, after what its steps refer to has got its ids."""
+    for secret_or_volume in image._dependencies():
+        await secret_or_volume._resolve()
+    return image.spec(home)
+
+
 class Snapshots:
     """The source snapshots of one app run: each script or package is copied once."""
 
     def __init__(self, home: Home) -> None:
-        self._home = home
+        self.home = home
         self._digests: dict[str, str] = {}
 
     def of_module(self, module: Any) -> tuple[str, str]:
@@ -45,7 +55,7 @@ class Snapshots:
         collected = sources.collect(module)
         key = str(collected.root) + "\0" + collected.module
         if key not in self._digests:
-            self._digests[key] = sources.snapshot(self._home, collected)
+            self._digests[key] = sources.snapshot(self.home, collected)
             source_paths[tracebacks.SOURCES_DIR] = str(collected.root)
         return collected.module, self._digests[key]
 
@@ -101,7 +111,7 @@ async def spec_of(
         app=app_id,
         name=function.name,
         target=await target_of(raw, options, snapshots),
-        image=image.spec(),
+        image=await image_spec(image, snapshots.home),
         resources=options.resources(),
         retries=options.retries or RetryPolicy(),
         scaling=options.scaling(),
@@ -170,7 +180,7 @@ async def variant_fields(options: Options) -> dict[str, Any]:
     if options.env is not None:
         changes["env"] = sorted(options.env.items())
     if options.image is not None:
-        changes["image"] = to_plain(options.image.spec())
+        changes["image"] = to_plain(await image_spec(options.image, open_home()))
     if options.secrets is not None:
         changes["secrets"] = list(await _secret_ids(options.secrets))
     if options.volumes is not None:

@@ -102,7 +102,7 @@ class Progress:
         ]
 
     def _container_stopped(self, name: str, at: float, fields: dict[str, Any]) -> list[Line]:
-        if not self._forget(name, fields):
+        if not self._forget(name, fields) or fields.get("asked"):
             return []
         reason = fields.get("reason") or "no reason was given"
         text = f"{name}: a container stopped before it was ready: {reason}"

@@ -33,6 +33,7 @@ class CallOps:
             ("app.open", self.app_open),
             ("app.close", self.app_close),
             ("blob.put", self.blob_put),
+            ("image.build", self.image_build),
             ("call.run", self.call_run),
             ("call.spawn", self.call_spawn),
             ("call.open", self.call_open),
@@ -62,6 +63,11 @@ class CallOps:
         await store.recovery.pin([digest])
         self._engine.blobs[digest] = data
         return Reply({"digest": digest})
+
+    async def image_build(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """Build an image now (`Image.build`)."""
+        ref = await self._engine.build(decode(fields["image"]))
+        return Reply({"digest": ref.digest})
 
     # --- calls ---------------------------------------------------------------------------------------
 

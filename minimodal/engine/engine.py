@@ -162,7 +162,7 @@ class Engine:
 
         async def build(image: ImageSpec) -> None:
             try:
-                await self._build(image)
+                await self.build(image)
             except Error as error:
                 failures.append(error)
                 builds.cancel_scope.cancel()
@@ -173,7 +173,7 @@ class Engine:
         if failures:
             raise failures[0]
 
-    async def _build(self, image: ImageSpec) -> ImageRef:
+    async def build(self, image: ImageSpec) -> ImageRef:
         digest = image.digest
         ref = self._images.get(digest)
         if ref is None or image.force_from is not None:
@@ -195,7 +195,7 @@ class Engine:
 
     async def _build_for(self, pool: Pool) -> None:
         try:
-            pool.image = await self._build(pool.spec.image)
+            pool.image = await self.build(pool.spec.image)
         except Error as error:
             failure = Failure(name_of(error), str(error))
             pool.fail_all(Outcome(CallState.ERROR, None, failure))
@@ -429,8 +429,8 @@ async def open_engine(
     clock = clock or SystemClock()
     async with (
         open_store(home, engine_id, clock=clock, durability=durability) as store,
+        anyio.create_task_group() as tasks,  # outside: containers end in good order, last
         anyio.create_task_group() as services,
-        anyio.create_task_group() as tasks,
     ):
         engine = Engine(engine_id, backend, tasks, clock, nodes)
         engine.durable = Durable(engine, store, home)

@@ -300,6 +300,7 @@ class Session:
         self.pool.engine.logs.add(self.pool.name, self.id, call, stream, text)
 
     def _close(self, reason: ExitReason) -> None:
+        asked = self.stopping and not self._condemned
         self.ready, self.stopping = False, True
         supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None:
@@ -309,7 +310,11 @@ class Session:
         for slot in slots:
             slot.lost(reason)
         self.pool.engine.events.publish(
-            "container.stopped", self.pool.name, container=self.id, reason=str(reason)
+            "container.stopped",
+            self.pool.name,
+            container=self.id,
+            reason=str(reason),
+            asked=asked,
         )
         self.pool.session_ended(self, reason)
 
