@@ -11,6 +11,7 @@ import anyio.to_thread
 from minimodal.call import outcome_fields, pack_items
 from minimodal.codec import from_plain
 from minimodal.errors import InvalidError
+from minimodal.layers import decode
 from minimodal.protocols import Reply
 from minimodal.types import Call, FunctionSpec, Outcome, Payload
 
