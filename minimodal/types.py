@@ -6,6 +6,7 @@ what is above `Backend` does not notice on which machine a container runs.
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from collections.abc import Mapping
@@ -17,8 +18,24 @@ Buffer = bytes | bytearray | memoryview
 
 
 def new_id(prefix: str) -> str:
-    """An id such as `fc-3f2a…`: 64 random bits behind the prefix of its kind."""
-    return f"{prefix}-{os.urandom(8).hex()}"
+    """An id such as `fc-3f2a…`: 48 random bits of this process and a count, behind the kind."""
+    return f"{prefix}-{_ids.base}{next(_ids.count):04x}"
+
+
+class _Ids:
+    """Random once for each process: a system call for each id would cost more than the id."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        self.base = os.urandom(6).hex()
+        self.count = itertools.count()
+
+
+_ids = _Ids()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_ids.renew)
 
 
 class Payload(NamedTuple):

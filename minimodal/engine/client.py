@@ -59,5 +59,6 @@ class LoopClient:
     def _drain(self) -> None:
         self._scheduled = False
         inbox = self._inbox
-        while inbox:
-            inbox.popleft()()
+        with self._engine.cork:
+            while inbox:
+                inbox.popleft()()

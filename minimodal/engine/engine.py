@@ -45,6 +45,7 @@ from .function_ops import FunctionOps
 from .logs import LogLines
 from .nodes import Node, never_fits
 from .ops import Caller, Ops, Request
+from .peer import Cork, Peer
 from .planner import Planner
 from .pool import Pool
 from .store import Durability, open_store
@@ -53,7 +54,6 @@ from .tenants import Tenants
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-    from .peer import Peer
     from .scheduler import FairQueue
     from .session import Session
 
@@ -89,6 +89,7 @@ class Engine:
         self.blobs: dict[str, bytes] = {}
         self.planner = Planner(self, nodes)
         self.durable: Durable
+        self.cork = Cork()
         self.ops = Ops()
         CallOps(self)
         FunctionOps(self)

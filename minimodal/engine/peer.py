@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from minimodal import wire
 from minimodal.errors import ProtocolError
-from minimodal.types import Payload
+from minimodal.types import Buffer, Payload
 from minimodal.wire import Decoder, Frame, Kind, Limits, encode
 
 log = logging.getLogger("minimodal.engine")
@@ -22,17 +22,40 @@ log = logging.getLogger("minimodal.engine")
 Welcome = Callable[["Peer", dict[str, Any]], None]
 
 
+class Cork:
+    """While it is entered, small frames wait, so that a burst of answers is one write a peer.
+
+    One for each engine: what is inside never awaits, so entering cannot interleave.
+    """
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.peers: list[Peer] = []
+
+    def __enter__(self) -> None:
+        self.depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.depth -= 1
+        if not self.depth and self.peers:
+            peers, self.peers = self.peers, []
+            for peer in peers:
+                peer.flush()
+
+
 class Peer(asyncio.BufferedProtocol):
     """`welcome` is called with the HELLO's fields; it sets `on_frame` and `on_lost`."""
 
-    def __init__(self, welcome: Welcome, limits: Limits | None = None) -> None:
+    def __init__(self, welcome: Welcome, cork: Cork, limits: Limits | None = None) -> None:
         self._welcome = welcome
+        self._cork = cork
         self._decoder = Decoder(self._frame, limits)
         self._transport: asyncio.Transport | None = None
         self._greeted = False
         self.on_frame: Callable[[Frame], None] = self._too_early
         self.on_lost: Callable[[str], None] = lambda reason: None
         self.reason = ""
+        self._out: list[Buffer] = []
 
     def send(
         self, kind: Kind, seq: int = 0, meta: str = "", payload: Payload | None = None
@@ -42,9 +65,21 @@ class Peer(asyncio.BufferedProtocol):
             return  # on_lost tells the owner
         parts = encode(kind, seq, meta, payload)
         if len(parts) == 1:
-            transport.write(parts[0])
+            if not self._cork.depth:
+                transport.write(parts[0])
+                return
+            if not self._out:
+                self._cork.peers.append(self)
+            self._out.append(parts[0])
         else:
+            self.flush()
             transport.writelines(parts)
+
+    def flush(self) -> None:
+        """Write what was held back by the cork, in one piece."""
+        out, self._out = self._out, []
+        if out and self._transport is not None:
+            self._transport.write(b"".join(out))
 
     def close(self, reason: str = "") -> None:
         self.reason = self.reason or reason
@@ -61,7 +96,8 @@ class Peer(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         try:
-            self._decoder.buffer_updated(nbytes)
+            with self._cork:
+                self._decoder.buffer_updated(nbytes)
         except (ProtocolError, ValueError, KeyError, TypeError) as error:
             # ValueError, KeyError, TypeError: a meta that is not what its kind says.
             log.warning("a peer broke the protocol and is cut off: %s", error)

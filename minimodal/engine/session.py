@@ -135,7 +135,7 @@ class Session:
     # --- connections ---------------------------------------------------------------------------------
 
     def _accept(self) -> Peer:
-        return Peer(self._welcome)
+        return Peer(self._welcome, self.pool.engine.cork)
 
     def _welcome(self, peer: Peer, hello: dict[str, Any]) -> None:
         match hello["role"]:

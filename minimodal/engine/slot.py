@@ -36,7 +36,8 @@ class Slot:
         self.reserved = 0  # calls that come when their attempt is on record
         self.inflight: dict[int, LiveCall] = {}  # by seq, in order of dispatch
         self._peer: Peer | None = None
-        self._timers: dict[int, asyncio.TimerHandle] = {}
+        self._timeout: asyncio.TimerHandle | None = None
+        self._kills: dict[int, asyncio.TimerHandle] = {}  # when an interrupt is not heeded
         self._ending: dict[int, CallState] = {}  # interrupted on purpose, and why
         self._recalled: set[int] = set()
         self._serial = session.pool.spec.max_inputs == 1
@@ -76,11 +77,26 @@ class Slot:
         """The attempt starts now, as far as it can be told from here."""
         engine = self.session.pool.engine
         live.started_at = engine.clock.monotonic()
-        timeout = live.pool.spec.timeout
-        self._timers[live.seq] = engine.loop.call_later(timeout, self._time_out, live)
+        if self._timeout is None:
+            wait = live.pool.spec.timeout
+            self._timeout = engine.loop.call_later(wait, self._look_for_timeouts)
 
-    def _time_out(self, live: LiveCall) -> None:
-        self._end(live, CallState.TIMEOUT)
+    def _look_for_timeouts(self) -> None:
+        """One timer for each slot, moved on when it fires: a timer for each call costs 3 µs."""
+        self._timeout = None
+        engine, timeout = self.session.pool.engine, self.session.pool.spec.timeout
+        now = engine.clock.monotonic()
+        begun = [live for live in self.inflight.values() if self._begun(live)]
+        for live in begun:
+            if now - live.started_at >= timeout:
+                self._end(live, CallState.TIMEOUT)
+        running = [live.started_at for live in begun if live.seq not in self._ending]
+        if running:
+            wait = max(min(running) + timeout - now, 0.001)
+            self._timeout = engine.loop.call_later(wait, self._look_for_timeouts)
+
+    def _begun(self, live: LiveCall) -> bool:
+        return not self._serial or self._head() is live
 
     def cancel(self, live: LiveCall) -> None:
         """Stop a call that was given to this slot. Its outcome is already decided."""
@@ -91,16 +107,13 @@ class Slot:
             return
         self._ending[live.seq] = why
         self._peer.send(Kind.CANCEL, live.seq)
-        if not self._serial or self._head() is live:
+        if self._begun(live):
             self._interrupt(live)
 
     def _interrupt(self, live: LiveCall) -> None:
         self.session.interrupt(self.index, live.seq)
         loop = self.session.pool.engine.loop
-        timer = self._timers.pop(live.seq, None)
-        if timer is not None:
-            timer.cancel()
-        self._timers[live.seq] = loop.call_later(GRACE, self.session.kill_slot, self)
+        self._kills[live.seq] = loop.call_later(GRACE, self.session.kill_slot, self)
 
     # --- prefetched calls ----------------------------------------------------------------------------
 
@@ -191,10 +204,11 @@ class Slot:
         live = self.inflight.pop(frame.seq, None)
         if live is None:
             raise ProtocolError("an answer to a call that it does not have")
-        timer = self._timers.pop(frame.seq, None)
-        if timer is not None:
-            timer.cancel()
-        why = self._ending.pop(frame.seq, None)
+        why = self._ending.pop(frame.seq, None) if self._ending else None
+        if why is not None:
+            kill = self._kills.pop(frame.seq, None)
+            if kill is not None:
+                kill.cancel()
         live.slot = None
         if self._serial and self.inflight:
             self._next_head()
@@ -229,9 +243,10 @@ class Slot:
         if peer is not None:
             peer.on_lost = lambda _: None
             peer.close()
-        for timer in (*self._timers.values(), *filter(None, [self._recall])):
-            timer.cancel()
-        self._timers.clear()
+        for timer in (*self._kills.values(), self._recall, self._timeout):
+            if timer is not None:
+                timer.cancel()
+        self._kills.clear()
         inflight, self.inflight = list(self.inflight.values()), {}
         for position, live in enumerate(inflight):
             live.slot = None
