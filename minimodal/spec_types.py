@@ -1,0 +1,215 @@
+"""The records that only the engine and its backends need: specs of functions and containers.
+
+Import them from `minimodal.types`, which loads this module on demand.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .types import Payload, Resources, RetryPolicy, Scaling
+
+_RESOURCES, _RETRIES, _SCALING = Resources(), RetryPolicy(), Scaling()
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    max_batch_size: int
+    wait: float  # seconds that the first member of a batch waits for others
+
+
+@dataclass(frozen=True, slots=True)
+class ByName:
+    """The container imports `module` from the source snapshot and takes `qualname` from it."""
+
+    module: str
+    qualname: str
+    sources: str  # digest of the snapshot in Home.sources
+
+
+@dataclass(frozen=True, slots=True)
+class ByValue:
+    """The container unpickles the function from a blob; only within one Python minor version."""
+
+    blob: str  # digest of the cloudpickle in Home.blobs
+    python: str  # "3.11"
+    sources: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeMount:
+    target: str
+    volume: str  # volume id
+    read_only: bool = False
+    sub_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WebEndpoint:
+    """How the gateway presents a function. `kind`: fastapi, asgi, wsgi, server, or simple (the seed's)."""
+
+    kind: str
+    label: str
+    path: str = "/"
+    method: str = "GET"
+    docs: bool = False
+    requires_auth: bool = False
+    port: int | None = None
+    startup_timeout: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleSpec:
+    """Data of `Cron` (expression, timezone) or `Period` (seconds and calendar months)."""
+
+    cron: str | None = None
+    timezone: str = "UTC"
+    period: float | None = None
+    months: int = 0  # of a Period, besides its seconds
+
+
+@dataclass(frozen=True, slots=True)
+class ClassParameter:
+    name: str
+    type: str  # "str", "int", "bool" or "bytes"
+    default: str | None = None  # as text (parameters.py); None: a value must be given
+
+
+@dataclass(frozen=True, slots=True)
+class ClassShape:
+    """What can be said of a class without its code: for those who look it up by name."""
+
+    methods: tuple[tuple[str, bool], ...] = ()  # name, whether it is a generator
+    parameters: tuple[ClassParameter, ...] | None = ()  # None: it has an __init__ of its own
+
+    @property
+    def needs_arguments(self) -> bool:
+        return any(each.default is None for each in self.parameters or ())
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionSpec:
+    """All that the engine needs to run a function. `key` is what a `Call` names it by."""
+
+    app: str  # app id (ephemeral) or deployed name
+    name: str  # "f", "Cls" (a class is one pool for all its methods)
+    target: ByName | ByValue
+    image: Any = None  # layers.ImageSpec; Any keeps this module free of siblings
+    variant: str = ""  # distinguishes with_options()/parameter sets of one name: own pool
+    resources: Resources = _RESOURCES
+    retries: RetryPolicy = _RETRIES
+    scaling: Scaling = _SCALING
+    timeout: float = 300.0  # seconds per attempt, execution only
+    startup_timeout: float | None = None  # import and @enter; None: same as timeout
+    max_inputs: int = 1  # @concurrent
+    target_inputs: int | None = None
+    batching: Batching | None = None
+    env: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[str, ...] = ()  # secret ids, later ones win
+    volumes: tuple[VolumeMount, ...] = ()
+    block_network: bool = False
+    single_use: bool = False
+    is_generator: bool = False
+    is_class: bool = False
+    shape: ClassShape | None = None  # of a class
+    parameters: Payload | None = None  # constructor arguments of a class, pickled
+    schedule: ScheduleSpec | None = None
+    web: WebEndpoint | None = None
+    web_methods: tuple[tuple[str, WebEndpoint], ...] = ()  # of a class
+    runtime: str | None = None  # OCI runtime on request
+
+    @property
+    def key(self) -> str:
+        base = f"{self.app}/{self.name}"
+        return f"{base}~{self.variant}" if self.variant else base
+
+
+# --- where calls run ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """Something of the home that a container sees at `target`.
+
+    kind `sources`: name is a snapshot digest. `volume`: name is a volume view. `file`: name is the
+    digest of a blob. `local`: name is an absolute path of the user's own (images' add_local_*).
+    """
+
+    kind: str
+    name: str
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """A built image, as its backend names it, with what the container start needs from it."""
+
+    digest: str
+    name: str  # docker: tag; bubblewrap: id of the layer stack; process: id of the environment
+    python: str = "python3"  # the interpreter inside
+    env: tuple[tuple[str, str], ...] = ()
+    workdir: str | None = None
+    mounts: tuple[Mount, ...] = ()  # add_local_*(copy=False)
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """One container to start. `command` None starts the agent; a Sandbox gives its own command."""
+
+    id: str
+    label: str  # for people: the function's name
+    image: ImageRef
+    resources: Resources = _RESOURCES
+    env: Mapping[str, str] = field(default_factory=dict)  # never secrets: they go through the agent
+    mounts: tuple[Mount, ...] = ()
+    block_network: bool = False
+    private_network: bool = False  # ports of its own: a server's, a sandbox's
+    runtime: str | None = None
+    command: tuple[str, ...] | None = None
+    workdir: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExitReason:
+    """Why a container is gone. `detail` is for the user: the tail of its stderr, the daemon's words."""
+
+    code: int | None = None
+    signal: int | None = None
+    oom: bool = False
+    detail: str = ""
+
+    def __str__(self) -> str:
+        if self.oom:
+            return "it ran out of memory"
+        if self.signal is not None:
+            return f"it was killed by {_signal_name(self.signal)}"
+        if self.code is not None:
+            return f"it exited with code {self.code}"
+        return self.detail or "it went away"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return f"signal {number} ({signal.Signals(number).name})"
+    except ValueError:
+        return f"signal {number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend isolates and enforces, truthfully. Each text is shown by `minimodal doctor`."""
+
+    name: str
+    files: str
+    processes: str
+    network: str
+    memory: str
+    cpu: str
+    pids: str
+    notes: tuple[str, ...] = ()
