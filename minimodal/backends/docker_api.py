@@ -59,7 +59,7 @@ class DockerApi:
             except self._foreign as error:
                 if getattr(error, "status", None) != 409:
                     raise
-                made = await self._client.containers.get(name)
+                made = await self._the_one_named(name)
             return str(made.id)
 
         deadline = anyio.current_time() + START_WITHIN
@@ -72,6 +72,17 @@ class DockerApi:
                 too_slow = isinstance(error.__cause__, TimeoutError)
                 if not too_slow or anyio.current_time() > deadline:
                     raise
+
+    async def _the_one_named(self, name: str) -> Any:
+        """A container that an earlier try is making: its name is taken before it can be found."""
+        for delay in RETRY_DELAYS:
+            try:
+                return await self._client.containers.get(name)
+            except self._foreign as error:
+                if getattr(error, "status", None) != 404:
+                    raise
+            await anyio.sleep(delay)
+        return await self._client.containers.get(name)
 
     async def start(self, container: str) -> None:
         """Start it. Repeating is harmless: a started one answers 304."""

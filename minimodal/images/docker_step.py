@@ -147,7 +147,7 @@ class BuildContainers:
         try:
             yield BuildContainer(self._api, container, parent)
         finally:
-            await self._removal.remove(container)
+            self._removal.remove_soon(container)
 
 
 async def _feed(output: Stream, lines: Lines) -> None:
