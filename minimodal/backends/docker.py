@@ -27,13 +27,14 @@ from minimodal.protocols import ProtocolFactory, Report
 from minimodal.types import Capabilities, ContainerSpec, ImageRef, new_id
 
 from .bundle import SOCKET_DIRECTORY, agent_command, packages
-from .docker_api import DockerApi, DockerFailure
+from .docker_api import DockerApi
 from .docker_connect import open_first
 from .docker_container import DockerContainer
 from .docker_errors import launch_error
 from .docker_info import capabilities, check_local, check_runtime, container_user
 from .docker_network import ISOLATED, OWN, SharedNetwork
 from .docker_removal import REMOVE_WITHIN, Removal
+from .docker_requests import DockerFailure
 from .docker_spec import (
     DEFAULT_DIRECTORY,
     ENGINE_LABEL,

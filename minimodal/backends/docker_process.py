@@ -11,7 +11,8 @@ from anyio.abc import ByteReceiveStream, ByteSendStream, TaskGroup, TaskStatus
 from minimodal.errors import LaunchError
 from minimodal.types import new_id
 
-from .docker_api import DockerApi, DockerFailure, Stream
+from .docker_api import DockerApi
+from .docker_requests import DockerFailure, Stream
 
 UNREAD_BYTES = 1 << 20  # of one stream; then the process has to wait, as with a pipe
 MARK = "MINIMODAL_PROCESS"  # in its environment, and in that of all that it starts

@@ -12,7 +12,8 @@ import logging
 import anyio
 from anyio.abc import TaskGroup
 
-from .docker_api import DockerApi, DockerFailure
+from .docker_api import DockerApi
+from .docker_requests import DockerFailure
 
 log = logging.getLogger(__name__)
 
