@@ -47,8 +47,7 @@ async def opened_backend(home: Home, **config: Any) -> AsyncIterator[DockerBacke
     with hold_engine_lock(home, engine):
         async with open_backend(home, SimpleNamespace(engine_id=engine, **config)) as backend:
             yield backend
-            left = [each["Names"] for each in await containers_of(backend)]
-            assert not left, f"containers outlived their blocks: {left}"
+            await eventually(lambda: none_left(backend))
         async with open_backend(home, SimpleNamespace(engine_id=engine, **config)) as again:
             assert not await again._api.list_containers(f"minimodal.engine={engine}")
 

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,14 @@ from minimodal.protocols import ProtocolFactory, Report
 from minimodal.types import Capabilities, ContainerSpec, ImageRef, new_id
 
 from .bundle import SOCKET_DIRECTORY, agent_command, packages
-from .docker_api import DockerApi, DockerFailure
+from .docker_api import DockerApi
 from .docker_connect import open_first
 from .docker_container import DockerContainer
 from .docker_errors import launch_error
-from .docker_info import capabilities, check_local, container_user
+from .docker_info import capabilities, check_local, check_runtime, container_user
 from .docker_network import ISOLATED, OWN, SharedNetwork
 from .docker_removal import REMOVE_WITHIN, Removal
+from .docker_requests import DockerFailure
 from .docker_spec import (
     DEFAULT_DIRECTORY,
     ENGINE_LABEL,
@@ -49,23 +51,45 @@ from .sockets import SocketDirectories, serve, sweep
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What of the settings concerns this backend; each may be missing in `config`."""
+
+    host: str | None = None  # config.docker_host
+    runtime: str | None = None  # config.runtime: for containers that name none
+    engine: str | None = None  # config.engine_id: of an engine whose lock is held, see engine_lock
+    secrets: Secrets = no_secrets  # config.resolve_secrets: for build steps
+
+    @classmethod
+    def of(cls, config: Any) -> Options:
+        return cls(
+            getattr(config, "docker_host", None),
+            getattr(config, "runtime", None),
+            getattr(config, "engine_id", None),
+            getattr(config, "resolve_secrets", no_secrets),
+        )
+
+
 class DockerBackend:
     """A `Backend` on one Docker engine. Made by `open_backend`."""
 
     name = "docker"
 
     def __init__(
-        self, api: DockerApi, home: Home, owner: Owner, tasks: TaskGroup, secrets: Secrets
+        self, api: DockerApi, home: Home, owner: Owner, tasks: TaskGroup, options: Options
     ) -> None:
         self._api = api
         self._home = home
         self._owner = owner
         self._tasks = tasks
+        self._runtime = options.runtime
         self._user = container_user(api.info)
         self._network = SharedNetwork(api, owner, self._user, home.cache / "docker-network")
         self._removal = Removal(api, tasks)
         containers = BuildContainers(api, owner, self._removal, self._network.mode)
-        self._builder = DockerBuilder(api, home, containers, host_env=os.environ, secrets=secrets)
+        self._builder = DockerBuilder(
+            api, home, containers, host_env=os.environ, secrets=options.secrets
+        )
         self._settings: HostSettings = host_settings(os.environ)
         self._sockets = SocketDirectories(home, owner.engine)
 
@@ -83,6 +107,7 @@ class DockerBackend:
         self, spec: ContainerSpec, connect: ProtocolFactory
     ) -> AsyncIterator[DockerContainer]:
         """See `Backend.launch`. The container shares a network namespace unless it must not."""
+        spec = replace(spec, runtime=spec.runtime or self._runtime)
         with self._sockets.new() as directory:
             # Open to the container's user; the home's own 0700 keeps other users of the host out.
             directory.chmod(0o755)  # microseconds
@@ -186,24 +211,23 @@ class DockerBackend:
 async def open_backend(home: Home, config: Any) -> AsyncIterator[DockerBackend]:
     """The engine that the docker CLI would use. Raises RuntimeUnavailable within three seconds.
 
-    Read from `config`, each optional: `docker_host`, `engine_id` (whose lock is held: see
-    engine_lock) and `resolve_secrets` (for build steps).
+    `config` is read by `Options.of`.
     """
-    secrets: Secrets = getattr(config, "resolve_secrets", no_secrets)
-    async with open_first(getattr(config, "docker_host", None)) as api:
+    options = Options.of(config)
+    async with open_first(options.host) as api:
         check_local(api.host, api.info)
-        with _engine_id(home, config) as engine:
+        check_runtime(api.host, api.info, options.runtime)
+        with _engine_id(home, options) as engine:
             owner = Owner(engine, str(home.state))
-            async with _backend_on(api, home, owner, secrets) as backend:
+            async with _backend_on(api, home, owner, options) as backend:
                 yield backend
 
 
 @contextlib.contextmanager
-def _engine_id(home: Home, config: Any) -> Iterator[str]:
+def _engine_id(home: Home, options: Options) -> Iterator[str]:
     """The engine's, or one of our own, whose lock we hold: without it others would sweep our things."""
-    given = getattr(config, "engine_id", None)
-    if given:
-        yield given
+    if options.engine:
+        yield options.engine
         return
     engine = new_id("en")
     with hold_engine_lock(home, engine, role="backend"):
@@ -212,12 +236,12 @@ def _engine_id(home: Home, config: Any) -> Iterator[str]:
 
 @contextlib.asynccontextmanager
 async def _backend_on(
-    api: DockerApi, home: Home, owner: Owner, secrets: Secrets
+    api: DockerApi, home: Home, owner: Owner, options: Options
 ) -> AsyncIterator[DockerBackend]:
     failure: Exception | None = None
     async with contextlib.AsyncExitStack() as at_the_end:
         async with anyio.create_task_group() as tasks:
-            backend = DockerBackend(api, home, owner, tasks, secrets)
+            backend = DockerBackend(api, home, owner, tasks, options)
             at_the_end.push_async_callback(_clean_up, backend)
             backend.prepare()
             tasks.start_soon(backend.remove_orphans)

@@ -1,48 +1,33 @@
 """One Docker engine's API: each request with a deadline, each failure as a `DockerFailure`.
 
-Knows HTTP's status codes and nothing of minimodal's specs. Requests that are safe to repeat are repeated, a bounded number of
-times; `create` is safe because names are unique (a name conflict means that our first try worked).
+Knows HTTP's status codes and nothing of minimodal's specs. What is safe to repeat is repeated;
+`create` is, because names are unique: a name conflict means that our first try worked.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 
-from minimodal.errors import Error
+from .docker_requests import ANSWER_WITHIN, RETRY_DELAYS, DockerFailure, Requests, tolerating
 
-from .docker_host import DockerHost
-
-T = TypeVar("T")
-
-ANSWER_WITHIN = 30.0  # seconds for a request that only looks something up
 START_WITHIN = 60.0  # create and start: the engine works, possibly on a loaded machine
 USUAL_PACE = 5.0  # a create takes 10 ms, on a loaded machine 200
-RETRY_DELAYS = (0.1, 0.4, 1.6)
-
-
-class DockerFailure(Error):
-    """The engine refused (`status` is HTTP's) or did not answer (`status` 0)."""
-
-    def __init__(self, status: int, message: str, code: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code  # of a command that failed in a build
 
 
 class DockerApi:
     """What the backend and the builder ask of an engine. Made by docker_connect.`open_api`."""
 
-    def __init__(self, host: DockerHost, client: Any, foreign: tuple[type[Exception], ...]) -> None:
-        self.host = host
+    def __init__(self, client: Any, requests: Requests) -> None:
+        self.host = requests.host
         self.info: dict[str, Any] = {}  # `docker info`, read once when connecting
         self._client = client
-        self._foreign = foreign
+        self._requests = requests
 
     # --- containers ---
 
@@ -56,10 +41,10 @@ class DockerApi:
         async def request() -> str:
             try:
                 made = await self._client.containers.create(dict(config), name=name)
-            except self._foreign as error:
+            except self._requests.foreign as error:
                 if getattr(error, "status", None) != 409:
                     raise
-                made = await self._client.containers.get(name)
+                made = await self._the_one_named(name)
             return str(made.id)
 
         deadline = anyio.current_time() + START_WITHIN
@@ -67,16 +52,29 @@ class DockerApi:
             await anyio.lowlevel.checkpoint()
             try:
                 with anyio.CancelScope(shield=True):
-                    return await self.ask(f"create {name}", request, within=USUAL_PACE, again=True)
+                    return await self._requests.ask(
+                        f"create {name}", request, within=USUAL_PACE, again=True
+                    )
             except DockerFailure as error:
                 too_slow = isinstance(error.__cause__, TimeoutError)
                 if not too_slow or anyio.current_time() > deadline:
                     raise
 
+    async def _the_one_named(self, name: str) -> Any:
+        """A container that an earlier try is making: its name is taken before it can be found."""
+        for delay in RETRY_DELAYS:
+            try:
+                return await self._client.containers.get(name)
+            except self._requests.foreign as error:
+                if getattr(error, "status", None) != 404:
+                    raise
+            await anyio.sleep(delay)
+        return await self._client.containers.get(name)
+
     async def start(self, container: str) -> None:
         """Start it. Repeating is harmless: a started one answers 304."""
         handle = self._client.containers.container(container)
-        await self.ask("start a container", handle.start, within=START_WITHIN, again=True)
+        await self._requests.ask("start a container", handle.start, within=START_WITHIN, again=True)
 
     async def wait_stopped(self, container: str) -> None:
         """Wait until it does not run; the engine may go away and come back in the meantime."""
@@ -84,7 +82,7 @@ class DockerApi:
         delay = 0.1
         while True:
             try:
-                await self.ask("wait for a container", handle.wait, within=None)
+                await self._requests.ask("wait for a container", handle.wait, within=None)
                 return
             except DockerFailure as error:
                 if error.status == 404:
@@ -94,20 +92,22 @@ class DockerApi:
 
     async def inspect(self, container: str, *, within: float = ANSWER_WITHIN) -> dict[str, Any]:
         handle = self._client.containers.container(container)
-        found: dict[str, Any] = await self.ask("inspect", handle.show, within=within, again=True)
+        found: dict[str, Any] = await self._requests.ask(
+            "inspect", handle.show, within=within, again=True
+        )
         return found
 
     async def kill(self, container: str) -> None:
         """SIGKILL it; one that is gone or stopped is fine."""
         handle = self._client.containers.container(container)
         with tolerating(404, 409):
-            await self.ask("kill a container", handle.kill, again=True)
+            await self._requests.ask("kill a container", handle.kill, again=True)
 
     async def remove(self, container: str, *, within: float = ANSWER_WITHIN) -> bool:
         """Remove it by id or name, running or not. False: there was none."""
         handle = self._client.containers.container(container)
         try:
-            await self.ask(
+            await self._requests.ask(
                 "remove a container",
                 lambda: handle.delete(force=True, v=True),
                 within=within,
@@ -124,7 +124,7 @@ class DockerApi:
     async def list_containers(self, *labels: str) -> list[dict[str, Any]]:
         """All containers, running or not, that carry each of the labels (`key` or `key=value`)."""
         filters = json.dumps({"label": list(labels)})
-        found = await self.ask(
+        found = await self._requests.ask(
             "list containers",
             lambda: self._client.containers.list(all=True, filters=filters),
             again=True,
@@ -138,20 +138,22 @@ class DockerApi:
         With `stdin`, a container made with StdinOnce sees end-of-file when we leave or die.
         """
         handle = self._client.containers.container(container)
-        async with self._streaming(handle.attach(stdin=stdin, stdout=True, stderr=True)) as stream:
+        async with self._requests.streaming(
+            handle.attach(stdin=stdin, stdout=True, stderr=True)
+        ) as stream:
             yield stream
 
     async def put_archive(self, container: str, path: str, tar: Any) -> None:
         """Unpack a tar archive (an open file) into a container, started or not."""
         handle = self._client.containers.container(container)
-        await self.ask("copy files", lambda: handle.put_archive(path, tar), within=None)
+        await self._requests.ask("copy files", lambda: handle.put_archive(path, tar), within=None)
 
     async def commit(
         self, container: str, repository: str, message: str, config: Mapping[str, Any]
     ) -> str:
         """Make an image of a container's files and tag it `repository:latest`, at once or not at all."""
         handle = self._client.containers.container(container)
-        made = await self.ask(
+        made = await self._requests.ask(
             "commit an image",
             lambda: handle.commit(
                 repository=repository, tag="latest", message=message, config=dict(config)
@@ -178,18 +180,20 @@ class DockerApi:
         The environment of an exec is in no image, layer or history, unlike a container's.
         """
         handle = self._client.containers.container(container)
-        made = await self.ask(
+        made = await self._requests.ask(
             "prepare a process",
             lambda: handle.exec(
                 list(command), stdin=stdin, user=user, environment=dict(env), workdir=workdir
             ),
         )
-        async with self._streaming(made.start()) as stream:
+        async with self._requests.streaming(made.start()) as stream:
             yield str(made.id), stream
 
     async def exec_state(self, exec_id: str) -> dict[str, Any]:
         handle = self._client.containers.exec(exec_id)
-        found: dict[str, Any] = await self.ask("inspect a process", handle.inspect, again=True)
+        found: dict[str, Any] = await self._requests.ask(
+            "inspect a process", handle.inspect, again=True
+        )
         return found
 
     # --- images ---
@@ -197,7 +201,7 @@ class DockerApi:
     async def image(self, name: str) -> dict[str, Any] | None:
         """What the engine knows of an image, or None."""
         try:
-            found: dict[str, Any] = await self.ask(
+            found: dict[str, Any] = await self._requests.ask(
                 f"look up {name}", lambda: self._client.images.inspect(name), again=True
             )
         except DockerFailure as error:
@@ -208,25 +212,27 @@ class DockerApi:
 
     async def list_images(self, reference: str) -> list[dict[str, Any]]:
         filters = {"reference": [reference]}
-        found: list[dict[str, Any]] = await self.ask(
+        found: list[dict[str, Any]] = await self._requests.ask(
             "list images", lambda: self._client.images.list(filters=filters), again=True
         )
         return found
 
     async def tag(self, image: str, repository: str) -> None:
-        await self.ask(
+        await self._requests.ask(
             "tag an image", lambda: self._client.images.tag(image, repository, tag="latest")
         )
 
     async def remove_image(self, name: str, *, force: bool = False) -> None:
         """Remove a tag, and the image with its last one. `force`: also while containers use it."""
         with tolerating(404):
-            await self.ask("remove an image", lambda: self._client.images.delete(name, force=force))
+            await self._requests.ask(
+                "remove an image", lambda: self._client.images.delete(name, force=force)
+            )
 
     async def pull(self, tag: str, auth: Mapping[str, str] | None) -> AsyncIterator[dict[str, Any]]:
         """Pull an image; yields the engine's progress records."""
         records = self._client.images.pull(tag, auth=dict(auth) if auth else None, stream=True)
-        async for record in self._records(f"pull {tag}", records):
+        async for record in self._requests.records(f"pull {tag}", records):
             yield record
 
     async def build(
@@ -243,103 +249,5 @@ class DockerApi:
             forcerm=True,
             stream=True,
         )
-        async for record in self._records("build", records):
+        async for record in self._requests.records("build", records):
             yield record
-
-    # --- how each request is made ---
-
-    async def ask(
-        self,
-        doing: str,
-        request: Callable[[], Awaitable[T]],
-        *,
-        within: float | None = ANSWER_WITHIN,
-        again: bool = False,
-    ) -> T:
-        delays = iter(RETRY_DELAYS if again else ())
-        with self._failures(doing, within), anyio.fail_after(within):
-            while True:
-                try:
-                    return await request()
-                except self._foreign as error:
-                    delay = next(delays, None)
-                    if delay is None or not _worth_repeating(error):
-                        raise
-                    await anyio.sleep(delay)
-
-    async def _records(self, doing: str, records: Any) -> AsyncIterator[dict[str, Any]]:
-        with self._failures(doing, None):
-            async for record in records:
-                yield record
-
-    @contextlib.asynccontextmanager
-    async def _streaming(self, stream: Any) -> AsyncIterator[Stream]:
-        await self.ask("attach", stream.__aenter__)
-        try:
-            yield Stream(stream, self._foreign)
-        finally:
-            with contextlib.suppress(AssertionError, *self._foreign):
-                await stream.close()  # asserts on its connection where the engine closed it first
-
-    @contextlib.contextmanager
-    def _failures(self, doing: str, within: float | None) -> Iterator[None]:
-        """Foreign errors become DockerFailure here, and only here."""
-        try:
-            yield
-        except TimeoutError as error:
-            raise DockerFailure(
-                0, f"the Docker engine at {self.host} did not answer within {within} s ({doing})"
-            ) from error
-        except self._foreign as error:
-            detail = getattr(error, "error_detail", None)
-            if detail is not None:  # a failure in the middle of a stream that began with 200
-                raise DockerFailure(500, str(error.message), detail.get("code")) from error  # type: ignore[attr-defined]  # aiodocker's
-            status = getattr(error, "status", 0)
-            words = str(getattr(error, "message", "") or error or type(error).__name__)
-            if status in (0, 900) and not words.startswith("Cannot connect"):
-                words = f"the connection to the Docker engine at {self.host} broke: {words}"
-            raise DockerFailure(0 if status == 900 else status, words) from error
-
-
-class Stream:
-    """The output and input of an attached container or process."""
-
-    def __init__(self, stream: Any, foreign: tuple[type[Exception], ...]) -> None:
-        self._stream = stream
-        self._foreign = foreign
-
-    async def read(self) -> tuple[int, bytes] | None:
-        """(1, bytes) of stdout or (2, bytes) of stderr; None at the end, or if the engine went away."""
-        try:
-            message = await self._stream.read_out()
-        except self._foreign:
-            return None
-        return None if message is None else (message.stream, message.data)
-
-    async def write(self, data: bytes) -> None:
-        gone: tuple[type[Exception], ...] = (RuntimeError, AssertionError, *self._foreign)
-        try:
-            await self._stream.write_in(data)
-        except gone as error:
-            raise anyio.BrokenResourceError from error
-
-    def write_eof(self) -> None:
-        connection = self._stream._resp.connection if self._stream._resp else None
-        if connection is not None and connection.transport is not None:
-            connection.transport.write_eof()
-
-
-@contextlib.contextmanager
-def tolerating(*statuses: int) -> Iterator[None]:
-    """Let these answers of the engine pass."""
-    try:
-        yield
-    except DockerFailure as error:
-        if error.status not in statuses:
-            raise
-
-
-def _worth_repeating(error: Exception) -> bool:
-    """A cut connection or an answer that is no JSON; a real refusal will not change."""
-    status = getattr(error, "status", 900)
-    return status in (900, 502, 503, 504)

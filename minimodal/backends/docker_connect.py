@@ -15,8 +15,9 @@ import anyio
 
 from minimodal.errors import RuntimeUnavailable
 
-from .docker_api import DockerApi, DockerFailure
+from .docker_api import DockerApi
 from .docker_host import DockerHost, find_docker_hosts
+from .docker_requests import DockerFailure, Requests
 
 PROBE_WITHIN = 3.0
 
@@ -58,9 +59,10 @@ async def open_api(host: DockerHost, *, within: float) -> AsyncIterator[DockerAp
     connector, url = _connector(host)
     client = aiodocker.Docker(url=url, connector=connector)
     try:
-        api = DockerApi(host, client, foreign)
+        requests = Requests(host, foreign)
+        api = DockerApi(client, requests)
         try:
-            api.info = dict(await api.ask("info", client.system.info, within=within))
+            api.info = dict(await requests.ask("info", client.system.info, within=within))
         except DockerFailure as error:
             raise _unavailable(host, error) from error
         yield api

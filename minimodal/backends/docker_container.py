@@ -10,8 +10,9 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from minimodal.types import ContainerSpec, ExitReason
 
-from .docker_api import DockerApi, DockerFailure, Stream
+from .docker_api import DockerApi
 from .docker_process import DockerProcess, open_process
+from .docker_requests import DockerFailure, Stream
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from minimodal.errors import BuildError, Error, LaunchError, RuntimeUnavailable
 from minimodal.types import ContainerSpec
 
-from .docker_api import DockerApi, DockerFailure
+from .docker_api import DockerApi
+from .docker_requests import DockerFailure
 
 
 def launch_error(spec: ContainerSpec, failure: DockerFailure, api: DockerApi) -> Error:

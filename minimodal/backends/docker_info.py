@@ -38,6 +38,15 @@ def check_local(host: DockerHost, info: Mapping[str, Any]) -> None:
         )
 
 
+def check_runtime(host: DockerHost, info: Mapping[str, Any], runtime: str | None) -> None:
+    """Refuse a runtime of the settings that the engine does not have."""
+    known = sorted(info.get("Runtimes") or {})
+    if runtime and runtime not in known:
+        raise RuntimeUnavailable(
+            f"the Docker engine at {host} has no OCI runtime {runtime!r}; it has {', '.join(known)}."
+        )
+
+
 def capabilities(host: DockerHost, info: Mapping[str, Any]) -> Capabilities:
     """What this engine enforces, by its own words."""
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import anyio
 from anyio.abc import TaskGroup
 
-from .docker_api import DockerApi, DockerFailure
+from .docker_api import DockerApi
+from .docker_requests import DockerFailure
 from .docker_spec import NAME, STDIN_UNTIL_DEATH, WALLS, Owner
 
 log = logging.getLogger(__name__)

@@ -11,11 +11,14 @@ from anyio.abc import ByteReceiveStream, ByteSendStream, TaskGroup, TaskStatus
 from minimodal.errors import LaunchError
 from minimodal.types import new_id
 
-from .docker_api import DockerApi, DockerFailure, Stream
+from .docker_api import DockerApi
+from .docker_requests import DockerFailure, Stream
 
 UNREAD_BYTES = 1 << 20  # of one stream; then the process has to wait, as with a pipe
 MARK = "MINIMODAL_PROCESS"  # in its environment, and in that of all that it starts
 
+# A process that has just been started is not to be found yet.
+KILL_PATIENCE = (0.1, 0.3, 1.0, 2.0)
 # Again until nothing is found: a process that forks while we look would escape a single pass.
 KILL = """
 while :; do
@@ -104,6 +107,13 @@ class DockerProcess:
 
     async def kill(self) -> None:
         """SIGKILL to the process and its descendants: Docker has no request for it."""
+        for patience in KILL_PATIENCE:
+            await self._kill_marked()
+            with anyio.move_on_after(patience):
+                await self._ended.wait()
+                return
+
+    async def _kill_marked(self) -> None:
         script = KILL.replace("MARK", f"{MARK}={self._mark}")
         try:
             async with self._api.exec(self._container, ("sh", "-c", script), env={}) as (_, stream):

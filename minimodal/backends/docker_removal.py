@@ -12,7 +12,8 @@ import logging
 import anyio
 from anyio.abc import TaskGroup
 
-from .docker_api import DockerApi, DockerFailure
+from .docker_api import DockerApi
+from .docker_requests import DockerFailure
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,10 @@ class Removal:
                 found, may_appear_later = False, True
         if may_appear_later and not found:
             self._tasks.start_soon(self._remove_later, name)
+
+    def remove_soon(self, name: str) -> None:
+        """Where nobody waits for it: a removal can take seconds, while the disk is busy."""
+        self._tasks.start_soon(self.remove, name)
 
     async def after_failure(self, name: str, error: BaseException) -> None:
         """A container could not be made or started: it may be there, or be there soon."""

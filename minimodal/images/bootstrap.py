@@ -18,7 +18,8 @@ from typing import IO
 
 from anyio import to_thread
 
-from minimodal.backends.docker_api import DockerApi, DockerFailure
+from minimodal.backends.docker_api import DockerApi
+from minimodal.backends.docker_requests import DockerFailure
 from minimodal.errors import BuildError, InvalidError
 from minimodal.home import Home
 from minimodal.protocols import Report

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from anyio import to_thread
 
-from minimodal.backends.docker_api import DockerApi, DockerFailure
+from minimodal.backends.docker_api import DockerApi
+from minimodal.backends.docker_requests import DockerFailure
 from minimodal.layers import Base
 from minimodal.protocols import Report
 

@@ -15,7 +15,8 @@ from typing import Any
 from anyio import to_thread
 
 from minimodal.backends.bundle import bundle
-from minimodal.backends.docker_api import DockerApi, DockerFailure
+from minimodal.backends.docker_api import DockerApi
+from minimodal.backends.docker_requests import DockerFailure
 from minimodal.backends.docker_spec import Bind
 from minimodal.backends.mounts import resolve_mounts
 from minimodal.home import Home

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from minimodal.backends.docker_api import DockerApi, DockerFailure
+from minimodal.backends.docker_api import DockerApi
+from minimodal.backends.docker_requests import DockerFailure
 from minimodal.layers import Dockerfile, LocalFile
 from minimodal.protocols import Report
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import anyio
 
-from minimodal.backends.docker_api import DockerApi, DockerFailure, Stream
+from minimodal.backends.docker_api import DockerApi
 from minimodal.backends.docker_network import OWN
 from minimodal.backends.docker_removal import Removal
+from minimodal.backends.docker_requests import DockerFailure, Stream
 from minimodal.backends.docker_spec import NAME, STDIN_UNTIL_DEATH, Owner
 from minimodal.protocols import Report
 from minimodal.types import new_id
@@ -147,7 +148,7 @@ class BuildContainers:
         try:
             yield BuildContainer(self._api, container, parent)
         finally:
-            await self._removal.remove(container)
+            self._removal.remove_soon(container)
 
 
 async def _feed(output: Stream, lines: Lines) -> None:

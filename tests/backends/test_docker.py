@@ -44,6 +44,7 @@ def test_a_container_talks_over_its_socket_and_is_gone_after_the_block() -> None
                 await peer.heard.wait()
                 assert peer.data == b"hello"
                 assert [c["State"] for c in await containers_of(backend)] == ["running"]
+            assert await none_left(backend)
             await peer.closed.wait()
             assert (await container.wait()).signal == 9
 

@@ -115,6 +115,17 @@ def test_no_permission() -> None:
     assert "usermod -aG docker" in words
 
 
+@pytest.mark.docker
+def test_a_runtime_that_the_engine_lacks_is_refused_at_once() -> None:
+    async def main(home: Home) -> None:
+        with pytest.raises(RuntimeUnavailable, match=r"no OCI runtime 'runx'; it has .*runc"):
+            async with opened_backend(home, runtime="runx"):
+                pass
+
+    with short_home() as home:
+        anyio.run(main, home)
+
+
 def with_rule(
     monkeypatch: pytest.MonkeyPatch, rule: Rule, body: Callable[[DockerBackend], Awaitable[None]]
 ) -> None:
