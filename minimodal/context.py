@@ -48,6 +48,9 @@ current_input: ContextVar[InputContext | None] = ContextVar("minimodal_input", d
 lone_input: InputContext | None = None
 """The one input of a process that works on one at a time: for threads that user code starts."""
 
+calls_on_loop: set[str] = set()
+"""Ids of the calls that have begun as tasks of this executor's loop: blocking it stops them too."""
+
 output_blocks = 0  # open enable_output() blocks
 show_progress = True
 

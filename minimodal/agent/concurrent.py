@@ -41,6 +41,7 @@ class Work:
         self.inputs = inputs
         self.cancelled: set[int] = set()
         self.in_thread = False
+        self.entered = False
         self.task: asyncio.Task[None]
         # One for the whole input: a generator's variables must last from item to item.
         self.context = contextvars.copy_context()
@@ -123,13 +124,10 @@ class ConcurrentExecutor:
                 pass
 
     def _on_call(self, one: Input) -> None:
-        """Begin an input, or a batch when its last member is here."""
+        """Start a task for an input, or for a batch when its last member is here."""
         self._missing = (self._missing or one.batch) - 1
-        if self._words.begin(one.seq):
-            self._gathered.append(one)
-        else:
-            self._link.send(Kind.RETURNED, one.seq)
-        if self._missing or not self._gathered:
+        self._gathered.append(one)
+        if self._missing:
             return
         work, self._gathered = Work(self._gathered), []
         run = self._batch(work) if self._target.is_batched else self._single(work)
@@ -142,6 +140,9 @@ class ConcurrentExecutor:
     def _forget(self, work: Work) -> None:
         for one in work.inputs:
             self._works.pop(one.seq, None)
+            context.calls_on_loop.discard(one.call_id)
+            if not work.entered:  # a task that is cancelled before its first step never takes it
+                self._fail(one, InputCancellation("this input was cancelled"))
 
     def _on_interrupt(self) -> None:
         self._cancel(self._words.get(INTERRUPT))
@@ -151,10 +152,21 @@ class ConcurrentExecutor:
         if work is not None:
             work.cancel(seq)
 
+    def _begin(self, one: Input) -> bool:
+        """False for an input that was recalled, because somebody blocked the loop, before this."""
+        if self._words.begin(one.seq):
+            context.calls_on_loop.add(one.call_id)
+            return True
+        self._link.send(Kind.RETURNED, one.seq)
+        return False
+
     # --- one input ---------------------------------------------------------------------------------
 
     async def _single(self, work: Work) -> None:
         one = work.inputs[0]
+        work.entered = True
+        if not self._begin(one):
+            return
         started = time.perf_counter()
         try:
             args, kwargs = one.arguments()
@@ -206,10 +218,11 @@ class ConcurrentExecutor:
     # --- a batch -----------------------------------------------------------------------------------
 
     async def _batch(self, work: Work) -> None:
+        work.entered = True
         started = time.perf_counter()
         function = self._target.callable(work.inputs[0].method)
         batch = Batch(function)
-        for one in work.inputs:
+        for one in filter(self._begin, work.inputs):
             try:
                 batch.add(one, *one.arguments())
             except BaseException as error:  # its own fault: the others are worked on

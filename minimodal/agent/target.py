@@ -86,7 +86,7 @@ def load(start: Start, socket_path: str) -> Target:
     if os.path.isdir(sources):
         sys.path.insert(0, sources)
     workdir = fields.get("workdir") or sources
-    if os.path.isdir(workdir):
+    if os.access(workdir, os.X_OK):  # without sources an image's /root may be closed to us
         os.chdir(workdir)
     from .nested import install_client
 

@@ -154,7 +154,7 @@ class Pool:
 
     def give(self, live: LiveCall, slot: Slot) -> None:
         """Send a popped call to a slot, or queue it again if that has gone meanwhile."""
-        if not slot.ready or (slot.session.stopping and not self.spec.single_use):
+        if not self._takes(slot):
             self.left(live)
             self.queue_again(live)
             return
@@ -162,10 +162,14 @@ class Pool:
         if self.spec.single_use:
             slot.session.retire()
 
+    def _takes(self, slot: Slot) -> bool:
+        """Whether a slot that was free when it was chosen still is."""
+        stopping = slot.session.stopping and not self.spec.single_use
+        return slot.ready and not stopping and not slot.stalled
+
     def give_batch(self, batch: list[LiveCall], slot: Slot) -> None:
         """As `give`, for calls that are one call of the user's function."""
-        gone = not slot.ready or (slot.session.stopping and not self.spec.single_use)
-        given = []
+        gone, given = not self._takes(slot), []
         for live in batch:
             if live.decided:
                 self.left(live)

@@ -67,9 +67,25 @@ async def stalls_itself(n: int, how: str) -> int:
     if how == "remote":
         return 1 + stalls_itself.remote(n - 1, how)
     if how == "spawn":
-        call = await stalls_itself.spawn.aio(n - 1, how)
-        return 1 + call.get()
+        return 1 + stalls_itself.spawn(n - 1, how).get()
     return 1 + next(iter(stalls_itself.map([n - 1], kwargs={"how": how})))
+
+
+began = asyncio.Event()
+
+
+@app.function(max_containers=1)
+@minimodal.concurrent(max_inputs=10)
+async def waits_for_its_own_loop(first: bool) -> int:
+    if not first:
+        began.set()
+        await asyncio.sleep(600)
+    call = await waits_for_its_own_loop.spawn.aio(False)
+    await began.wait()
+    try:
+        return call.get()
+    finally:
+        await call.cancel.aio()
 
 
 @app.function(max_containers=1)

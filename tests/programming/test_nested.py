@@ -7,7 +7,7 @@ import traceback
 import pytest
 
 import minimodal
-from minimodal.errors import InvalidError, NotFoundError
+from minimodal.errors import BlockingCallInLoop, InvalidError, NotFoundError
 from tests.programming import nesting as n
 
 APP = n.app
@@ -49,6 +49,11 @@ def test_blocking_calls_in_an_async_function() -> None:
 @pytest.mark.parametrize("how", ["remote", "spawn", "map"])
 def test_a_blocked_loop_is_not_given_the_call_that_it_waits_for(how: str) -> None:
     assert n.stalls_itself.remote(4, how) == 4
+
+
+def test_waiting_for_a_task_of_the_loop_that_is_blocked_is_an_error() -> None:
+    with pytest.raises(BlockingCallInLoop, match="could never end"):
+        n.waits_for_its_own_loop.remote(True)
 
 
 def test_recursion_in_one_container() -> None:
