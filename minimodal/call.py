@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from . import context, pickling, tracebacks
 from .errors import (
+    BlockingCallInLoop,
     CallCancelled,
     CallLost,
     ExecutionError,
@@ -15,7 +16,7 @@ from .errors import (
     InvalidError,
     error_named,
 )
-from .face import Both, BothIterator, both, both_function
+from .face import Both, BothIterator, both, both_function, stalls_loop
 from .types import Buffer, Call, CallState, Failure, Outcome, Payload
 
 T = TypeVar("T")
@@ -104,6 +105,14 @@ def unpack_items(shape: list[int], packed: Payload) -> list[Payload]:
     return items
 
 
+def _refuse_to_wait_for_oneself(call_id: str) -> None:
+    if call_id in context.calls_on_loop and stalls_loop():
+        raise BlockingCallInLoop(
+            f"{call_id} runs on the event loop that this call blocks, so it could never end. Await the "
+            "`.aio` form instead"
+        )
+
+
 class ItemReader(Generic[T]):
     """Reads the items of a generator call in batches. What waits unread is bounded by the engine."""
 
@@ -118,6 +127,7 @@ class ItemReader(Generic[T]):
         while not self._items:
             if self._ended:
                 raise StopAsyncIteration
+            _refuse_to_wait_for_oneself(self._id)
             reply = await context.ask("call.next", id=self._id)
             if "shape" in reply.fields:
                 self._items = unpack_items(reply.fields["shape"], reply.payload)[::-1]
@@ -176,6 +186,7 @@ class FunctionCall(Generic[T]):
         return await self._get(timeout)
 
     async def _get(self, timeout: float | None) -> T:
+        _refuse_to_wait_for_oneself(self._id)
         reply = await context.ask("call.wait", id=self._id, timeout=timeout)
         if not reply.fields:
             raise builtins.TimeoutError(f"{self._function} has not finished after {timeout} s")

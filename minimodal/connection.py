@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from . import wire
 from .call import call_fields, outcome_from
 from .errors import CallLost, NotRunningError, error_named
-from .face import client_threads
+from .face import client_threads, stalls_loop
 from .protocols import Reply
 from .types import EMPTY, Call, CallState, Failure, Outcome, Payload
 from .wire import Decoder, Frame, Kind, encode
@@ -51,6 +51,8 @@ class Connection:
     def ask(
         self, op: str, fields: Mapping[str, Any], payload: Payload, answered: Answered
     ) -> Abandon:
+        if stalls_loop():
+            fields = {**fields, "stalls": True}  # our executor's loop answers nobody meanwhile
         meta = json.dumps([op, fields])
         with self._lock:
             sock = self._connected()

@@ -45,6 +45,12 @@ class InputContext:
 container: ContainerContext | None = None
 current_input: ContextVar[InputContext | None] = ContextVar("minimodal_input", default=None)
 
+lone_input: InputContext | None = None
+"""The one input of a process that works on one at a time: for threads that user code starts."""
+
+calls_on_loop: set[str] = set()
+"""Ids of the calls that have begun as tasks of this executor's loop: blocking it stops them too."""
+
 output_blocks = 0  # open enable_output() blocks
 show_progress = True
 
@@ -57,15 +63,20 @@ def is_local() -> bool:
     return container is None
 
 
+def this_input() -> InputContext | None:
+    """The input that the current task or thread works on, as far as it can be told."""
+    return current_input.get() or lone_input
+
+
 def current_function_call_id() -> str | None:
     """The id of the call that runs here, or None outside a container."""
-    here = current_input.get()
+    here = this_input()
     return here.call_id if here else None
 
 
 def current_input_id() -> str | None:
     """The id of the input that runs here, or None outside a container."""
-    here = current_input.get()
+    here = this_input()
     return here.input_id if here else None
 
 
@@ -99,7 +110,7 @@ def ask(
 ) -> Pending[Reply]:
     """The awaitable form of `Client.ask` on the current client. `wait` bounds the wait, in seconds."""
     client = get_client()
-    here = current_input.get()
+    here = this_input()
     if here is not None:
         fields.setdefault("parent", here.call_id)  # who waits lends its slot
 

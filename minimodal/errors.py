@@ -58,7 +58,7 @@ class NotRunningError(InvalidError):
 
 
 class BlockingCallInLoop(InvalidError):
-    """A blocking call was made on the engine's own loop; use `.aio` there."""
+    """A blocking call was made on the loop that must answer it; use `.aio` there."""
 
 
 class PythonMismatch(InvalidError):

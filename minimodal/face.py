@@ -9,6 +9,7 @@ User values are therefore pickled and unpickled where the caller is, never on th
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
@@ -27,6 +28,23 @@ Answer = Callable[[Any], None]
 
 client_threads: set[int] = set()
 """Threads that run a client's loop. A blocking call there would wait for itself."""
+
+
+class _Stalls(threading.local):
+    depth = 0
+
+
+_stalls = _Stalls()
+
+
+def stalls_loop() -> bool:
+    """Whether the operation that begins now blocks an asyncio loop of its caller's until it is done."""
+    return _stalls.depth > 0
+
+
+def _runs_loop() -> bool:
+    asyncio = sys.modules.get("asyncio")  # not imported here: that costs a script 50 ms
+    return asyncio is not None and asyncio._get_running_loop() is not None
 
 
 class Pending(Generic[T]):
@@ -87,6 +105,8 @@ def block(coroutine: Coroutine[Any, Any, R]) -> R:
     """Drive a coroutine of `Pending`s in this thread."""
     value: Any = None
     error: BaseException | None = None
+    stalls = _runs_loop()
+    _stalls.depth += stalls
     try:
         while True:
             pending = coroutine.send(value) if error is None else coroutine.throw(error)
@@ -101,6 +121,7 @@ def block(coroutine: Coroutine[Any, Any, R]) -> R:
         result: R = stop.value
         return result
     finally:
+        _stalls.depth -= stalls
         coroutine.close()
 
 

@@ -120,7 +120,7 @@ class Function(Callee, MapMethods[P, R], Generic[P, R]):
         return client, self._new_call(key, payload, stream)
 
     def _new_call(self, key: str, payload: Payload, stream: bool = False) -> Call:
-        here = context.current_input.get()
+        here = context.this_input()
         call = Call(new_id("fc"), key, payload, self._method, stream=stream)
         if here is not None:
             call.parent, call.depth = here.call_id, here.depth + 1

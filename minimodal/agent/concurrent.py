@@ -1,7 +1,9 @@
-"""The executor for async functions and for several inputs at once: one asyncio loop.
+"""The executor for async functions, several inputs at once, and batches: one asyncio loop.
 
 Async inputs are tasks of the loop, sync ones run in threads. The socket stays blocking for sending
-(the engine always reads) and is read without waiting when the loop says that it is readable.
+(the engine always reads) and is read without waiting when the loop says that it is readable. A
+thread cannot be stopped: an input that runs in one and is cancelled gets no answer before its end,
+and the engine kills the process when that takes too long.
 """
 
 from __future__ import annotations
@@ -12,32 +14,62 @@ import inspect
 import signal
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from minimodal import context, pickling
 from minimodal.errors import InputCancellation
+from minimodal.types import Payload
 from minimodal.wire import Frame, Kind
 
 from . import logs
+from .batches import Batch, results_of
 from .executor import Credits, Input, farewell, report_failure, result_of, seconds_since
 from .link import Link
 from .slot_words import INTERRUPT, SlotWords
 from .target import Start, Target, is_async
 from .zygote import failed
 
+STOP_PATIENCE = 1.0  # seconds that cancelled inputs have before @exit runs
+
+
+class Work:
+    """What one task works on: an input, or the members of a batch."""
+
+    def __init__(self, inputs: list[Input]) -> None:
+        self.inputs = inputs
+        self.cancelled: set[int] = set()
+        self.in_thread = False
+        self.entered = False
+        self.task: asyncio.Task[None]
+        # One for the whole input: a generator's variables must last from item to item.
+        self.context = contextvars.copy_context()
+        self.context.run(context.current_input.set, inputs[0].context)
+
+    @property
+    def is_cancelled(self) -> bool:
+        return len(self.cancelled) == len(self.inputs)
+
+    def cancel(self, seq: int) -> None:
+        """The others of a batch want their results: only the last one's cancel ends the work."""
+        self.cancelled.add(seq)
+        if self.is_cancelled and not self.in_thread:
+            self.task.cancel()
+
 
 class ConcurrentExecutor:
-    """Up to `max_inputs` inputs at once."""
+    """Up to `max_inputs` inputs, or batches of them, at once."""
 
     def __init__(self, link: Link, words: SlotWords, start: Start, target: Target) -> None:
         self._link = link
         self._target = target
         self._words = words
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._works: dict[int, Work] = {}  # by seq of each input
         self._credits: dict[int, tuple[Credits, asyncio.Event]] = {}
         self._threads = ThreadPoolExecutor(start.max_inputs, "minimodal-input")
+        self._gathered: list[Input] = []  # members of a batch whose frames are arriving
+        self._missing = 0  # how many are still to come
         self._done: asyncio.Event
 
     def run(self) -> int:
@@ -57,6 +89,9 @@ class ConcurrentExecutor:
         loop.add_reader(self._link.sock.fileno(), self._on_readable)
         self._on_readable()  # frames that came together with an earlier read
         await self._done.wait()
+        tasks = {work.task for work in self._works.values()}
+        if tasks:
+            await asyncio.wait(tasks, timeout=STOP_PATIENCE)
         loop.remove_reader(self._link.sock.fileno())
         for leave in self._target.leave():
             try:
@@ -70,16 +105,13 @@ class ConcurrentExecutor:
             while (frame := self._link.receive_nowait()) is not None:
                 self._on_frame(frame)
         except EOFError:
+            asyncio.get_running_loop().remove_reader(self._link.sock.fileno())
             self._done.set()
 
     def _on_frame(self, frame: Frame) -> None:
         match frame.kind:
             case Kind.CALL:
-                one = Input(frame)
-                # The loop is this process's own and ends with it; an input is ended by its answer.
-                task = asyncio.get_running_loop().create_task(self._work(one))
-                self._tasks[one.seq] = task
-                task.add_done_callback(lambda _: self._tasks.pop(one.seq, None))
+                self._on_call(Input(frame))
             case Kind.CANCEL:
                 self._cancel(frame.seq)
             case Kind.CREDIT if frame.seq in self._credits:
@@ -91,50 +123,141 @@ class ConcurrentExecutor:
             case _:
                 pass
 
+    def _on_call(self, one: Input) -> None:
+        """Start a task for an input, or for a batch when its last member is here."""
+        self._missing = (self._missing or one.batch) - 1
+        self._gathered.append(one)
+        if self._missing:
+            return
+        work, self._gathered = Work(self._gathered), []
+        run = self._batch(work) if self._target.is_batched else self._single(work)
+        # The loop is this process's own and ends with it; a work is ended by its answers.
+        # A task begins with a copy of the context that it is made in.
+        work.task = work.context.run(asyncio.get_running_loop().create_task, run)
+        self._works.update(dict.fromkeys((each.seq for each in work.inputs), work))
+        work.task.add_done_callback(lambda _: self._forget(work))
+
+    def _forget(self, work: Work) -> None:
+        for one in work.inputs:
+            self._works.pop(one.seq, None)
+            context.calls_on_loop.discard(one.call_id)
+            if not work.entered:  # a task that is cancelled before its first step never takes it
+                self._fail(one, InputCancellation("this input was cancelled"))
+
     def _on_interrupt(self) -> None:
         self._cancel(self._words.get(INTERRUPT))
 
     def _cancel(self, seq: int) -> None:
-        task = self._tasks.get(seq)
-        if task is not None:
-            task.cancel()
+        work = self._works.get(seq)
+        if work is not None:
+            work.cancel(seq)
 
-    async def _work(self, one: Input) -> None:
-        context.current_input.set(one.context)
+    def _begin(self, one: Input) -> bool:
+        """False for an input that was recalled, because somebody blocked the loop, before this."""
+        if self._words.begin(one.seq):
+            context.calls_on_loop.add(one.call_id)
+            return True
+        self._link.send(Kind.RETURNED, one.seq)
+        return False
+
+    # --- one input ---------------------------------------------------------------------------------
+
+    async def _single(self, work: Work) -> None:
+        one = work.inputs[0]
+        work.entered = True
+        if not self._begin(one):
+            return
+        started = time.perf_counter()
         try:
-            started = time.perf_counter()
             args, kwargs = one.arguments()
             function = self._target.callable(one.method)
             if one.stream:
-                await self._stream(one, function, args, kwargs)
+                await self._stream(work, function, args, kwargs)
                 value = None
-            elif is_async(function):
-                value = await function(*args, **kwargs)
             else:
-                value = await self._in_thread(function, *args, **kwargs)
+                value = await self._call(work, function, *args, **kwargs)
             payload = result_of(value, getattr(function, "__qualname__", "the function"))
         except asyncio.CancelledError:
             self._fail(one, InputCancellation("this input was cancelled"))
         except BaseException as error:
             self._fail(one, error)
         else:
-            logs.flush()
-            self._link.send(Kind.RESULT, one.seq, seconds_since(started), payload)
+            self._answer(one, started, payload)
+
+    async def _call(
+        self, work: Work, function: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        if is_async(function):
+            return await function(*args, **kwargs)
+        return await self._in_thread(work, function, *args, **kwargs)
+
+    def _answer(self, one: Input, started: float, payload: Payload) -> None:
+        logs.flush()
+        self._link.send(Kind.RESULT, one.seq, seconds_since(started), payload)
 
     def _fail(self, one: Input, error: BaseException) -> None:
         logs.flush()
         self._link.send(Kind.ERROR, one.seq, *failed(error))
 
-    async def _in_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        run = contextvars.copy_context().run
+    async def _in_thread(
+        self, work: Work, function: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: run(function, *args, **kwargs))
+        run = work.context.run
+        work.in_thread = True
+        try:
+            value = await loop.run_in_executor(
+                self._threads, lambda: run(function, *args, **kwargs)
+            )
+        finally:
+            work.in_thread = False
+        if work.is_cancelled:
+            raise InputCancellation("this input was cancelled")
+        return value
+
+    # --- a batch -----------------------------------------------------------------------------------
+
+    async def _batch(self, work: Work) -> None:
+        work.entered = True
+        started = time.perf_counter()
+        function = self._target.callable(work.inputs[0].method)
+        batch = Batch(function)
+        for one in filter(self._begin, work.inputs):
+            try:
+                batch.add(one, *one.arguments())
+            except BaseException as error:  # its own fault: the others are worked on
+                self._fail(one, error)
+        if not batch.members:
+            return
+        try:
+            args, kwargs = batch.arguments()
+            value = await self._call(work, function, *args, **kwargs)
+            results = results_of(value, batch)
+        except asyncio.CancelledError:
+            self._fail_all(batch, InputCancellation("this batch was cancelled"))
+        except BaseException as error:
+            self._fail_all(batch, error)
+        else:
+            for one, result in zip(batch.members, results, strict=True):
+                try:
+                    payload = result_of(result, batch.name)
+                except BaseException as error:
+                    self._fail(one, error)
+                else:
+                    self._answer(one, started, payload)
+
+    def _fail_all(self, batch: Batch, error: BaseException) -> None:
+        for one in batch.members:
+            self._fail(one, error)
+
+    # --- a generator -------------------------------------------------------------------------------
 
     async def _stream(
-        self, one: Input, function: Callable[..., Any], args: Any, kwargs: Any
+        self, work: Work, function: Callable[..., Any], args: Any, kwargs: Any
     ) -> None:
+        one = work.inputs[0]
         budget, more = self._credits[one.seq] = (Credits(), asyncio.Event())
-        items = self._items(function, args, kwargs)
+        items = self._items(work, function, args, kwargs)
         try:
             async for item in items:
                 payload = pickling.dumps(item, "an item")
@@ -145,14 +268,12 @@ class ConcurrentExecutor:
                     await more.wait()
         finally:
             del self._credits[one.seq]
-            close = getattr(items, "aclose", None)
-            if close is not None:
-                await close()
+            await items.aclose()
 
     async def _items(
-        self, function: Callable[..., Any], args: Any, kwargs: Any
-    ) -> AsyncIterator[Any]:
-        made = function(*args, **kwargs)
+        self, work: Work, function: Callable[..., Any], args: Any, kwargs: Any
+    ) -> AsyncGenerator[Any, None]:
+        made = work.context.run(function, *args, **kwargs)
         if inspect.isasyncgen(made) or hasattr(made, "__aiter__"):
             try:
                 async for item in made:
@@ -163,11 +284,12 @@ class ConcurrentExecutor:
             return
         iterator = iter(made)
         try:
-            while (item := await self._in_thread(next, iterator, _END)) is not _END:
+            while (item := await self._in_thread(work, next, iterator, _END)) is not _END:
                 yield item
         finally:
             if hasattr(iterator, "close"):
-                await self._in_thread(iterator.close)
+                work.cancelled.clear()  # closing it is not cancelled, whatever came before
+                await self._in_thread(work, iterator.close)
 
 
 _END: Any = object()

@@ -6,6 +6,7 @@ Async functions and functions with several inputs at once run under an asyncio l
 
 from __future__ import annotations
 
+import contextvars
 import inspect
 import json
 import os
@@ -38,7 +39,7 @@ def execute(path: str, slot: int, start: Start, target: Target, shared: mmap) ->
     link.send(Kind.HELLO, meta=json.dumps({"role": "executor", "slot": slot, "pid": os.getpid()}))
     logs.capture(link)
     words = SlotWords(shared, slot)
-    if target.wants_loop or start.max_inputs > 1 or start.fields.get("batching"):
+    if target.wants_loop or start.max_inputs > 1 or target.is_batched:
         from .concurrent import ConcurrentExecutor
 
         return ConcurrentExecutor(link, words, start, target).run()
@@ -48,11 +49,12 @@ def execute(path: str, slot: int, start: Start, target: Target, shared: mmap) ->
 class Input:
     """A CALL frame, taken apart."""
 
-    __slots__ = ("call_id", "depth", "method", "payload", "seq", "stream")
+    __slots__ = ("batch", "call_id", "depth", "method", "payload", "seq", "stream")
 
     def __init__(self, frame: Frame) -> None:
         self.seq = frame.seq
-        self.call_id, self.method, depth, stream = frame.meta.split("\0")
+        self.call_id, self.method, depth, stream, batch = frame.meta.split("\0")
+        self.batch = int(batch)  # members of its batch; 1 where it is none
         self.depth = int(depth)
         self.stream = stream == "1"
         self.payload = frame.payload
@@ -143,7 +145,8 @@ class SerialExecutor:
                 return 0
             if frame.kind is Kind.CALL:
                 if self._words.begin(frame.seq):
-                    self._work(Input(frame))
+                    # What an input sets in context variables must not be seen by the next one.
+                    contextvars.copy_context().run(self._work, Input(frame))
                 else:
                     self._link.send(Kind.RETURNED, frame.seq)
             elif frame.kind is Kind.STOP:
@@ -165,7 +168,8 @@ class SerialExecutor:
             raise InputCancellation("this input was cancelled")
 
     def _work(self, one: Input) -> None:
-        token = context.current_input.set(one.context)
+        context.lone_input = one.context
+        context.current_input.set(one.context)
         try:
             started = time.perf_counter()
             args, kwargs = one.arguments()
@@ -186,7 +190,7 @@ class SerialExecutor:
             logs.flush()
             self._link.send(Kind.RESULT, one.seq, seconds_since(started), payload)
         finally:
-            context.current_input.reset(token)
+            context.lone_input = None
 
     def _fail(self, one: Input, error: BaseException) -> None:
         self._link.send(Kind.ERROR, one.seq, *failed(error))

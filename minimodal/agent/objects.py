@@ -27,6 +27,7 @@ class ObjectTarget(Target):
     def __init__(self, found: Any, start: Start) -> None:
         name = start.fields["function"]
         cls = found if isinstance(found, Cls) else Cls(found, None, name, Options())
+        self.is_batched = start.is_batched
         self._name = name
         self._instance = adopt(cls, start.fields["key"], _arguments(start))._local()
         self._methods = methods_of(type(self._instance))

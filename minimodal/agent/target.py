@@ -33,6 +33,10 @@ class Start:
         return cls(json.loads(frame.meta), frame.payload)
 
     @property
+    def is_batched(self) -> bool:
+        return bool(self.fields["is_batched"])
+
+    @property
     def max_inputs(self) -> int:
         return int(self.fields["max_inputs"])
 
@@ -40,8 +44,9 @@ class Start:
 class Target:
     """A function. `methods` of a class are in objects.py's subclass of this."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], is_batched: bool = False) -> None:
         self._function = function
+        self.is_batched = is_batched  # it takes and gives lists
 
     def enter(self) -> list[Callable[[], Any]]:
         """What must run before the first input; each may be async."""
@@ -81,7 +86,7 @@ def load(start: Start, socket_path: str) -> Target:
     if os.path.isdir(sources):
         sys.path.insert(0, sources)
     workdir = fields.get("workdir") or sources
-    if os.path.isdir(workdir):
+    if os.access(workdir, os.X_OK):  # without sources an image's /root may be closed to us
         os.chdir(workdir)
     from .nested import install_client
 
@@ -91,7 +96,7 @@ def load(start: Start, socket_path: str) -> Target:
         from .objects import ObjectTarget
 
         return ObjectTarget(found, start)
-    return Target(getattr(found, "raw", None) or found)
+    return Target(getattr(found, "raw", None) or found, start.is_batched)
 
 
 def _by_name(fields: dict[str, Any]) -> Any:

@@ -95,9 +95,10 @@ class CallOps:
     async def call_run(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         """An attached call of another process: it is cancelled when its asker gives up."""
         call = self._call(caller, fields, payload)
-        live = self._engine.accept(call)
         try:
-            with self._engine.waiting(call.parent):
+            # First of all the caller waits: its own slot must not be given this call if it is stalled.
+            with self._engine.waiting(call.parent, bool(fields.get("stalls"))):
+                live = self._engine.accept(call)
                 return outcome_reply(await self._engine.outcome_of(live))
         except BaseException:
             self._engine.cancel(call.id)
@@ -130,7 +131,8 @@ class CallOps:
             outcome = None if live else await engine.durable.store.outcome(fields["id"])
         else:
             outcome = None
-            with anyio.move_on_after(timeout), engine.waiting(fields.get("parent")):
+            stalls = bool(fields.get("stalls"))
+            with anyio.move_on_after(timeout), engine.waiting(fields.get("parent"), stalls):
                 if live is not None:
                     outcome = await engine.outcome_of(live)
                 else:
@@ -154,7 +156,7 @@ class CallOps:
                 return outcome_reply(live.outcome)
             event = anyio.Event()
             stream.on_change(event.set)
-            with self._engine.waiting(fields.get("parent")):
+            with self._engine.waiting(fields.get("parent"), bool(fields.get("stalls"))):
                 await event.wait()
 
     async def call_cancel(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:

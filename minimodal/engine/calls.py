@@ -32,6 +32,7 @@ class LiveCall:
         "retry",
         "seq",
         "slot",
+        "stalling",
         "started_at",
         "state",
         "stream",
@@ -57,6 +58,7 @@ class LiveCall:
         self.recording = False  # of a durable call: its outcome is being recorded
         self.waiters: list[Waiter] = []
         self.waiting = 0  # nested calls that its user code waits for
+        self.stalling = 0  # of those, the ones that block its executor's loop
         self.stream = StreamBuffer() if call.stream else None
 
     @property
@@ -71,13 +73,15 @@ class LiveCall:
 class StreamBuffer:
     """Items that were yielded and not yet taken. The credits of the producer bound it."""
 
-    __slots__ = ("_items", "_wake")
+    __slots__ = ("_items", "_wake", "produced")
 
     def __init__(self) -> None:
+        self.produced = False
         self._items: deque[Payload] = deque()
         self._wake: Callable[[], None] | None = None
 
     def put(self, item: Payload) -> None:
+        self.produced = True
         self._items.append(item)
         self.wake()
 

@@ -49,6 +49,7 @@ class Durable:
     async def accept(self, call: Call) -> LiveCall:
         """Record a call and queue it. Once this returns, it survives the engine."""
         pool = self._engine.pool_of(call.function)
+        pool.require_working()  # before it is on record
         call.function = pool.spec.key
         await self._remember(pool)
         if await self.store.accept([call]):
@@ -69,20 +70,50 @@ class Durable:
         slot.reserved += 1
         self._engine.tasks.start_soon(self._begin, live, slot)
 
+    def begin_batch(self, batch: list[LiveCall], slot: Slot) -> None:
+        """As `begin`, for the members of a batch; those that are not durable just wait with it."""
+        slot.reserved += 1
+        self._engine.tasks.start_soon(self._begin_batch, batch, slot)
+
     async def _begin(self, live: LiveCall, slot: Slot) -> None:
         try:
-            ours = await self.store.attempt_started(live.call.id, live.attempt + 1)
+            runs = await self._attempt_started(live)
         finally:
             slot.reserved -= 1
+        if runs:
+            live.pool.give(live, slot)
+
+    async def _begin_batch(self, batch: list[LiveCall], slot: Slot) -> None:
+        runs: list[LiveCall] = []
+
+        async def start(live: LiveCall) -> None:
+            if not live.durable or live.cleared or await self._attempt_started(live):
+                runs.append(live)
+
+        try:
+            async with anyio.create_task_group() as starts:
+                for live in batch:
+                    starts.start_soon(start, live)
+        finally:
+            slot.reserved -= 1
+        if runs:
+            runs[0].pool.give_batch(runs, slot)
+
+    async def _attempt_started(self, live: LiveCall) -> bool:
+        """Record that the next attempt begins. False where the call is not to be run any more."""
+        ours = await self.store.attempt_started(live.call.id, live.attempt + 1)
         if live.decided:
             live.pool.left(live)
-        elif ours:
+            return False
+        if ours:
             live.attempt += 1
             live.cleared = True
-            live.pool.give(live, slot)
-        else:  # cancelled by another process, or taken over: what is on record counts
-            live.pool.left(live)
-            self._show(live, await self._on_record(live))
+            return True
+        live.pool.left(
+            live
+        )  # cancelled by another process, or taken over: what is on record counts
+        self._show(live, await self._on_record(live))
+        return False
 
     def attempt_failed(
         self, live: LiveCall, failure: Failure, *, lost: bool, delay: float = 0.0

@@ -302,13 +302,17 @@ class Engine:
         live.pool.withdraw(live)
 
     @contextmanager
-    def waiting(self, call_id: str | None) -> Iterator[None]:
-        """While user code of call `call_id` waits for a nested one, it lends its slot."""
+    def waiting(self, call_id: str | None, stalls: bool = False) -> Iterator[None]:
+        """While user code of call `call_id` waits for a nested one, it lends its slot.
+
+        `stalls`: it waits in a blocking call on its executor's loop, which begins nothing meanwhile.
+        """
         live = self.calls.get(call_id) if call_id else None
         if live is None:
             yield
             return
         live.waiting += 1
+        live.stalling += stalls
         live.pool.waiting += 1
         try:
             if live.slot is not None:
@@ -316,6 +320,7 @@ class Engine:
             yield
         finally:
             live.waiting -= 1
+            live.stalling -= stalls
             live.pool.waiting -= 1
 
     def dispatch_later(self, queue: FairQueue[Any]) -> None:

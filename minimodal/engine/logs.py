@@ -39,6 +39,14 @@ class LogLines:
             self._publish(function, container, call, stream, line)
         self._count_dropped(function, container, sum(map(len, lines[allowed:])), allowed > 0)
 
+    def end_call(self, function: str, container: str, call: str) -> None:
+        """The call has ended: what it left without a newline is a line too."""
+        if self._partial:
+            for stream in ("stdout", "stderr"):
+                rest = self._partial.pop((container, call, stream), "")
+                if rest:
+                    self._publish(function, container, call, stream, rest)
+
     def end(self, function: str, container: str) -> None:
         """The container is gone: what it left without a newline is a line too."""
         for key in [k for k in self._partial if k[0] == container]:

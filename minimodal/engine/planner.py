@@ -90,7 +90,7 @@ def view(pool: Pool, now: float) -> PoolView:
         cold_start=pool.cold_start,
         resources=pool.spec.resources,
         scaling=pool.scaling,
-        max_inputs=pool.spec.max_inputs,
+        max_inputs=pool.room * (pool.gathering.size if pool.gathering else 1),
         target_inputs=pool.spec.target_inputs,
         may_start=pool.may_start(now),
         weight=pool.queue.weight(),

@@ -7,7 +7,7 @@ start and stop is the planner's decision.
 from __future__ import annotations
 
 import random
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from minimodal.errors import CircuitOpen
@@ -30,6 +30,7 @@ from minimodal.types import (
 from .autoscaler import smooth
 from .breaker import Breaker
 from .calls import LiveCall, failed
+from .gathering import Gathering
 from .scheduler import FairQueue
 from .session import Session
 from .slot import Slot
@@ -65,6 +66,9 @@ class Pool:
         self.retry_start_at = 0.0  # loop time before which no container is started
         self.breaker = Breaker()
         self.closed = False
+        batching = spec.batching
+        self.gathering = Gathering(batching, engine.loop, self.dispatch) if batching else None
+        self.room = spec.max_inputs  # of one executor: inputs, or batches of them
         self.image: ImageRef | None = None
 
     def __repr__(self) -> str:
@@ -93,7 +97,7 @@ class Pool:
             "image": session.image.digest,
             "env": self.engine.environment(self, session),
             "max_inputs": spec.max_inputs,
-            "batching": asdict(spec.batching) if spec.batching else None,
+            "is_batched": spec.batching is not None,
             "is_class": spec.is_class,
             "workdir": session.image.workdir,
         }
@@ -110,27 +114,34 @@ class Pool:
 
     def submit(self, live: LiveCall) -> None:
         """Queue a new call. Raises CircuitOpen while containers keep failing to start."""
+        self.require_working()
+        self.queue.push(live, live.call.user, live.call.priority)
+        self.dispatch()
+
+    def require_working(self) -> None:
+        """Raises CircuitOpen."""
         now = self.engine.loop.time()
         if self.breaker.fails_fast(now) and not self._any_ready():
             raise CircuitOpen(f"{self.name} is not started: {self.breaker.view(now)}")
-        self.queue.push(live, live.call.user, live.call.priority)
-        self.dispatch()
 
     def _any_ready(self) -> bool:
         return any(session.ready and not session.stopping for session in self.sessions)
 
     def dispatch(self) -> None:
         """Give queued calls to free slots; ask the planner for containers if some remain."""
-        queue = self.queue
+        queue, gathering = self.queue, self.gathering
         while queue:
+            if gathering is not None and not gathering.is_due(queue):
+                break
             slot = self._free_slot()
             if slot is None:
                 break
-            live = queue.pop()
+            live = self._next()
             if live is None:
                 return  # who waits has used up a quota: the end of one of their calls wakes us
-            self.running += 1
-            if live.durable and not live.cleared:
+            if gathering is not None:
+                self._start_batch(live, gathering, slot)
+            elif live.durable and not live.cleared:
                 self.engine.durable.begin(live, slot)
             else:
                 self.give(live, slot)
@@ -143,7 +154,7 @@ class Pool:
 
     def give(self, live: LiveCall, slot: Slot) -> None:
         """Send a popped call to a slot, or queue it again if that has gone meanwhile."""
-        if not slot.ready or (slot.session.stopping and not self.spec.single_use):
+        if not self._takes(slot):
             self.left(live)
             self.queue_again(live)
             return
@@ -151,19 +162,57 @@ class Pool:
         if self.spec.single_use:
             slot.session.retire()
 
+    def _takes(self, slot: Slot) -> bool:
+        """Whether a slot that was free when it was chosen still is."""
+        stopping = slot.session.stopping and not self.spec.single_use
+        return slot.ready and not stopping and not slot.stalled
+
+    def give_batch(self, batch: list[LiveCall], slot: Slot) -> None:
+        """As `give`, for calls that are one call of the user's function."""
+        gone, given = not self._takes(slot), []
+        for live in batch:
+            if live.decided:
+                self.left(live)
+            elif gone:
+                self.left(live)
+                self.queue_again(live)
+            else:
+                given.append(live)
+        if given:
+            slot.give_batch(given)
+            if self.spec.single_use:
+                slot.session.retire()
+
+    def _next(self) -> LiveCall | None:
+        """The next call that may run, counted as running."""
+        live = self.queue.pop()
+        if live is not None:
+            self.running += 1
+        return live
+
+    def _start_batch(self, first: LiveCall, gathering: Gathering, slot: Slot) -> None:
+        batch = [first]
+        while len(batch) < gathering.size and (live := self._next()) is not None:
+            batch.append(live)
+        gathering.taken()
+        if any(live.durable and not live.cleared for live in batch):
+            self.engine.durable.begin_batch(batch, slot)
+        else:
+            self.give_batch(batch, slot)
+
     def dispatch_later(self) -> None:
         self.engine.loop.call_soon(self.dispatch)
 
     def _free_slot(self) -> Slot | None:
         """An idle slot, the most recently used first; else one to send ahead to."""
         best: Slot | None = None
-        room = self.spec.max_inputs
+        room = self.room
         for session in reversed(self.sessions):
             if session.stopping or not session.ready:
                 continue
             for slot in session.slots:
                 load = slot.load
-                if slot.ready and load < room:
+                if load < room and slot.accepting:
                     if load == 0:
                         return slot
                     if best is None or load < best.load:
@@ -174,9 +223,9 @@ class Pool:
         """Calls that take microseconds are sent ahead, so the executor never waits for us."""
         if self.service_time is None or self.service_time > PREFETCH_BELOW or self.spec.single_use:
             return None
-        depth = min(MAX_PREFETCH, 1 + int(PREFETCH_BELOW / max(self.service_time, 1e-6)))
-        if self.spec.max_inputs > 1:
+        if self.room > 1 or self.gathering is not None:
             return None
+        depth = min(MAX_PREFETCH, 1 + int(PREFETCH_BELOW / max(self.service_time, 1e-6)))
         best: Slot | None = None
         now = self.engine.clock.monotonic()
         for session in self.sessions:
@@ -201,6 +250,7 @@ class Pool:
     ) -> None:
         """A slot answered. `why`: it was interrupted on purpose, so the answer does not count."""
         self.left(live)
+        self.engine.logs.end_call(self.name, slot.session.id, live.call.id)
         now = self.engine.clock.monotonic()
         slot.session.became_idle(self.engine.loop.time())
         if len(slot.session.slots) > 1:
@@ -224,7 +274,7 @@ class Pool:
             self._attempt_failed(live, CallState.TIMEOUT, self._timed_out())
             return
         live.losses += begun
-        restartable = live.stream is None or not begun
+        restartable = live.stream is None or not live.stream.produced
         if live.losses > MAX_LOSSES or not restartable:
             kind = "OutOfMemory" if reason.oom else "CallLost"
             message = (
@@ -278,7 +328,10 @@ class Pool:
         """Queue a call that was accepted once: no quota and no open breaker refuses it now."""
         live.retry = None
         self.queue.push_front(live, live.call.user, live.call.priority)
-        self.dispatch()
+        if self.gathering is None:
+            self.dispatch()
+        else:
+            self.dispatch_later()  # others come back at the same time: one batch
 
     def withdraw(self, live: LiveCall) -> None:
         """Take a call out of the queue, its retry or its slot: its outcome is decided."""

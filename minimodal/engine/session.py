@@ -238,7 +238,7 @@ class Session:
             f"{self.pool.name} was not ready after {self._startup_timeout:g} s (startup_timeout): its "
             "import or @enter hangs, or needs longer"
         )
-        self.start_failed(Failure("StartupError", message), in_enter=True)
+        self.start_failed(Failure("StartupError", message))  # another would hang as long
 
     def interrupt(self, index: int, seq: int) -> None:
         if self._supervisor is not None:

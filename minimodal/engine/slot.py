@@ -40,7 +40,11 @@ class Slot:
         self._kills: dict[int, asyncio.TimerHandle] = {}  # when an interrupt is not heeded
         self._ending: dict[int, CallState] = {}  # interrupted on purpose, and why
         self._recalled: set[int] = set()
-        self._serial = session.pool.spec.max_inputs == 1
+        spec = session.pool.spec
+        self._batched = spec.batching is not None
+        self._serial = spec.max_inputs == 1 and not self._batched
+        self._batches: dict[int, set[int]] = {}  # by seq: the members of its batch that still run
+        self._running_batches = 0
         self.retiring = False
         self._recall: asyncio.TimerHandle | None = None
 
@@ -49,14 +53,42 @@ class Slot:
         peer.on_frame = self._on_frame
         peer.on_lost = self._on_lost
 
-    @property
-    def load(self) -> int:
-        return len(self.inflight) + self.reserved
-
     # --- giving work ---------------------------------------------------------------------------------
 
-    def give(self, live: LiveCall) -> None:
-        """Send a call; the executor may be busy with an earlier one."""
+    @property
+    def load(self) -> int:
+        """Inputs that it has, or batches where it works on those."""
+        has = self._running_batches if self._batched else len(self.inflight)
+        return has + self.reserved
+
+    @property
+    def accepting(self) -> bool:
+        """Whether new calls may be given to it at all, if it has room."""
+        return self.ready and not self._ending and not self.stalled
+
+    @property
+    def stalled(self) -> bool:
+        """User code blocks its loop until a nested call is done: nothing new begins meanwhile."""
+        pool = self.session.pool
+        return pool.waiting > 0 and any(live.stalling for live in self.inflight.values())
+
+    def give_batch(self, batch: list[LiveCall]) -> None:
+        """Send calls that are one call of the user's function."""
+        seq = self.session.pool.engine.seq
+        members = set(range(seq + 1, seq + 1 + len(batch)))
+        self._running_batches += 1
+        self._batches.update(dict.fromkeys(members, members))
+        for live in batch:
+            self.give(live, len(batch))
+
+    def _left_batch(self, seq: int) -> None:
+        members = self._batches.pop(seq, None)
+        if members is not None:
+            members.discard(seq)
+            self._running_batches -= not members
+
+    def give(self, live: LiveCall, batch: int = 1) -> None:
+        """Send a call; the executor may be busy with an earlier one. `batch`: members of its batch."""
         assert self._peer is not None
         call = live.call
         live.slot = self
@@ -68,7 +100,7 @@ class Slot:
         if not self._serial or len(self.inflight) == 1:
             self._begin(live)
         stream = "1" if call.stream else ""
-        meta = f"{call.id}\0{call.method}\0{call.depth}\0{stream}"
+        meta = f"{call.id}\0{call.method}\0{call.depth}\0{stream}\0{batch}"
         self._peer.send(Kind.CALL, live.seq, meta, call.payload)
         if self._serial and len(self.inflight) > 1 and self._recall is None:
             self._recall = engine.loop.call_later(RECALL_AFTER, self._recall_if_slow, self._head())
@@ -107,6 +139,8 @@ class Slot:
             return
         self._ending[live.seq] = why
         self._peer.send(Kind.CANCEL, live.seq)
+        if any(seq not in self._ending for seq in self._batches.get(live.seq, ())):
+            return  # the batch goes on for its other members
         if self._begun(live):
             self._interrupt(live)
 
@@ -120,7 +154,8 @@ class Slot:
     @property
     def blocked(self) -> bool:
         """All that it works on waits for nested calls: another executor may use the time."""
-        return bool(self.inflight) and all(live.waiting for live in self.inflight.values())
+        inflight = self.inflight.values()
+        return self.stalled or (bool(inflight) and all(live.waiting for live in inflight))
 
     def open_to_prefetch(self, now: float) -> bool:
         head = self._head()
@@ -128,7 +163,7 @@ class Slot:
 
     def on_waiting(self) -> None:
         """Its user code waits for a nested call: what was sent ahead must not wait behind it."""
-        if self._serial and len(self.inflight) > 1:
+        if len(self.inflight) > 1 and (self._serial or self.stalled):
             self._recall_rest()
         self.session.pool.dispatch_later()
 
@@ -151,6 +186,10 @@ class Slot:
 
     def _give_back(self, live: LiveCall) -> None:
         del self.inflight[live.seq]
+        self._left_batch(live.seq)
+        kill = self._kills.pop(live.seq, None)
+        if kill is not None:
+            kill.cancel()
         self._recalled.add(live.seq)
         live.slot = None
         live.pool.given_back(live, self._ending.pop(live.seq, None))
@@ -209,6 +248,8 @@ class Slot:
             kill = self._kills.pop(frame.seq, None)
             if kill is not None:
                 kill.cancel()
+        if self._batched:
+            self._left_batch(frame.seq)
         live.slot = None
         if self._serial and self.inflight:
             self._next_head()
@@ -248,11 +289,15 @@ class Slot:
                 timer.cancel()
         self._kills.clear()
         inflight, self.inflight = list(self.inflight.values()), {}
+        on_purpose = bool(self._ending)  # to end one input its executor was killed
         for position, live in enumerate(inflight):
             live.slot = None
+            why = self._ending.get(live.seq)
             begun = not self._serial or position == 0
-            live.pool.lost(live, reason, begun, self._ending.get(live.seq))
+            live.pool.lost(live, reason, begun and (why is not None or not on_purpose), why)
         self._ending.clear()
+        self._batches.clear()
+        self._running_batches = 0
 
 
 def failure_of(frame: Frame) -> Failure:
