@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .secret import secret_from_env as secret_from_env
     from .shared import Dict as Dict
     from .shared_queue import Queue as Queue
+    from .volume import Volume as Volume
 
 _HOMES = {
     "App": "app",
@@ -52,6 +53,7 @@ _HOMES = {
     "Queue": "shared_queue",
     "Retries": "policy",
     "Secret": "secret",
+    "Volume": "volume",
     "batched": "policy",
     "concurrent": "policy",
     "current_function_call_id": "context",

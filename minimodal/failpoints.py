@@ -42,6 +42,15 @@ NAMES = (
     "store.commit.written",
     "store.commit.synced",
     "store.close",
+    "volume.object.written",
+    "volume.object.synced",
+    "volume.object.renamed",
+    "volume.commit.stored",
+    "volume.commit.snapshot",
+    "volume.commit.swapped",
+    "volume.view.made",
+    "volume.view.reloading",
+    "volume.remove.renamed",
 )
 
 

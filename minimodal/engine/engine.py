@@ -441,6 +441,7 @@ async def open_engine(
         engine.loop.set_exception_handler(engine.crash)
         services.start_soon(engine.surface_crash)
         services.start_soon(engine.planner.run)
+        services.start_soon(objects.volumes.commit_in_background)
         services.start_soon(store.watch)
         services.start_soon(engine.durable.run)
         try:

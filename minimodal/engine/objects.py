@@ -21,6 +21,7 @@ from .object_store import ObjectStore
 from .ops import Ops
 from .queues import Queues, Waiting
 from .secrets import Secrets
+from .volumes import Volumes
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +41,14 @@ class Objects:
         self.clock = clock
         self.secrets = Secrets(home)
         self.store = ObjectStore(home, engine, clock)
+        self.volumes = Volumes(home, engine)
 
     def add_to(self, ops: Ops, waiting: Waiting = lambda call: nullcontext()) -> None:
         """Add the operations. `waiting`: see Engine.waiting."""
         self.secrets.add_to(ops)
         Dicts(ops, self.store)
         Queues(ops, self.store, waiting)
+        self.volumes.add_to(ops)
 
     @asynccontextmanager
     async def given(
@@ -57,7 +60,8 @@ class Objects:
         wrote. Raises NotFoundError, StateError, VolumeError.
         """
         variables = await self.secrets.resolve(secrets)
-        yield Given(variables, ())
+        async with self.volumes.mounted(container, volumes) as mounts:
+            yield Given(variables, mounts)
 
 
 @asynccontextmanager
@@ -68,5 +72,7 @@ async def open_objects(
     objects = Objects(home, engine, clock or SystemClock())
     async with AsyncExitStack() as stack:
         stack.push_async_callback(objects.store.aclose)
+        stack.push_async_callback(objects.volumes.aclose)
         await anyio.to_thread.run_sync(objects.secrets.files.finish_rotation)
+        await anyio.to_thread.run_sync(objects.volumes.files.sweep)
         yield objects
