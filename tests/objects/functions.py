@@ -107,3 +107,104 @@ def ephemeral_inside() -> tuple[int, str]:
     with minimodal.Dict.ephemeral() as shared:
         shared["a"] = 1
         return shared["a"], shared.object_id
+
+
+# --- volumes --------------------------------------------------------------------------------------
+
+data = minimodal.Volume.from_name("data", create_if_missing=True)
+
+
+@app.function(volumes={"/data": data}, max_containers=1)
+def volume_write(files: dict[str, str], commit: bool = True) -> list[str]:
+    for name, text in files.items():
+        path = f"/data/{name}"
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as file:
+            file.write(text)
+    if commit:
+        data.commit()
+    return sorted(os.listdir("/data"))
+
+
+@app.function(volumes={"/data": data}, max_containers=1)
+def volume_read(name: str, reload: bool = False) -> str | None:
+    if reload:
+        data.reload()
+    try:
+        with open(f"/data/{name}") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+@app.function(volumes={"/data": data})
+def volume_reload_while(what: str) -> str:
+    with open("/data/open", "w") as file:
+        if what == "cwd":
+            file.close()
+            os.makedirs("/data/below", exist_ok=True)
+            os.chdir("/data/below")
+        try:
+            data.reload()
+        except RuntimeError as error:
+            return str(error)
+        finally:
+            os.chdir("/")
+    return "reloaded"
+
+
+@app.function(volumes={"/data": data}, single_use_containers=True)
+def volume_fails_after_writing(text: str) -> None:
+    with open("/data/written-then-failed", "w") as file:
+        file.write(text)
+    raise ValueError("after writing")
+
+
+@app.function(volumes={"/data": data.read_only(), "/part": data.with_mount_options(sub_path="a")})
+def volume_mounts() -> tuple[str, list[str]]:
+    try:
+        with open("/data/new", "w"):
+            return "written", []
+    except OSError as error:
+        return str(error.strerror), sorted(os.listdir("/part"))
+
+
+@app.function(volumes={"/data": data})
+def volume_odd(what: str) -> str:
+    """Make something that no volume can hold, and commit."""
+    path = f"/data/odd-{what}"
+    match what:
+        case "fifo":
+            os.mkfifo(path)
+        case "link":
+            os.symlink("/etc/passwd", path)
+        case "up":
+            os.symlink("../../../etc/passwd", path)
+    try:
+        data.commit()
+    except minimodal.Error as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        os.unlink(path)
+    return "committed"
+
+
+@app.function(volumes={"/data": data})
+def volume_object_ops() -> list[str]:
+    """The methods that work from anywhere, from inside a container."""
+    import io
+
+    with data.batch_upload(force=True) as upload:
+        upload.put_file(io.BytesIO(b"from inside"), "inside.txt")
+    found = b"".join(data.read_file("inside.txt")).decode()
+    return [found, *[entry.path for entry in data.listdir("/") if entry.path == "inside.txt"]]
+
+
+@app.function(volumes={"/data": data})
+def volume_holds(volume: minimodal.Volume) -> str:
+    """Says that it runs, waits, and then reads its own view."""
+    del volume
+    started.put(1)
+    release.get(timeout=30)
+    with open("/data/held") as file:
+        return file.read()
