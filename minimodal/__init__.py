@@ -33,18 +33,27 @@ if TYPE_CHECKING:
     from .policy import Retries as Retries
     from .policy import batched as batched
     from .policy import concurrent as concurrent
+    from .secret import Secret as Secret
+    from .secret import secret_from_env as secret_from_env
+    from .shared import Dict as Dict
+    from .shared_queue import Queue as Queue
+    from .volume import Volume as Volume
 
 _HOMES = {
     "App": "app",
     "Cls": "cls",
     "Cron": "policy",
+    "Dict": "shared",
     "Error": "errors",
     "Function": "function",
     "FunctionCall": "call",
     "Image": "image",
     "Obj": "cls",
     "Period": "policy",
+    "Queue": "shared_queue",
     "Retries": "policy",
+    "Secret": "secret",
+    "Volume": "volume",
     "batched": "policy",
     "concurrent": "policy",
     "current_function_call_id": "context",
@@ -56,6 +65,7 @@ _HOMES = {
     "is_local": "context",
     "method": "methods",
     "parameter": "parameters",
+    "secret_from_env": "secret",
 }
 
 __all__ = [*sorted(_HOMES), "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -29,6 +29,11 @@ NAMES = (
     "blobs.put.synced",
     "blobs.put.renamed",
     "blobs.delete",
+    "secrets.rotate.added",
+    "secrets.rotate.file",
+    "secrets.rotate.done",
+    "secrets.write.sealed",
+    "secrets.write.renamed",
     "store.open",
     "store.migrate.copied",
     "store.migrate.step",
@@ -37,6 +42,15 @@ NAMES = (
     "store.commit.written",
     "store.commit.synced",
     "store.close",
+    "volume.object.written",
+    "volume.object.synced",
+    "volume.object.renamed",
+    "volume.commit.stored",
+    "volume.commit.snapshot",
+    "volume.commit.swapped",
+    "volume.view.made",
+    "volume.view.reloading",
+    "volume.remove.renamed",
 )
 
 

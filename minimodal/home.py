@@ -42,6 +42,16 @@ class Home:
         return self.data / "volumes"
 
     @property
+    def secrets(self) -> Path:
+        """One encrypted file for each secret."""
+        return self.data / "secrets"
+
+    @property
+    def key_file(self) -> Path:
+        """What the secrets are encrypted with; mode 0600."""
+        return self.config / "secret.key"
+
+    @property
     def layers(self) -> Path:
         return self.cache / "layers"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -34,6 +34,7 @@ class BackendSettings(NamedTuple):
     docker_host: str | None
     runtime: str | None
     engine_id: str
+    resolve_secrets: Callable[[Sequence[str]], Awaitable[Mapping[str, str]]]
 
 
 class Host:
@@ -124,6 +125,7 @@ class Host:
         from .backends.choose import open_best
         from .engine.client import LoopClient
         from .engine.engine import open_engine
+        from .engine.objects import open_objects
         from .engine_lock import hold_engine_lock, sweep_dead_engines
         from .home import open_home
         from .types import new_id
@@ -133,18 +135,19 @@ class Host:
         self.loop = asyncio.get_running_loop()
         self._stop = lambda: _call_in(self.loop, stop.set)
         engine_id = new_id("en")
-        settings = BackendSettings(self.config.docker_host, self.config.runtime, engine_id)
         async with AsyncExitStack() as stack:
             stack.enter_context(hold_engine_lock(home, engine_id, role=self.role))
-            choice = await stack.enter_async_context(open_best(self.config.backend, home, settings))
+            objects = await stack.enter_async_context(open_objects(home, engine_id))
+            config, resolve = self.config, objects.secrets.resolve
+            settings = BackendSettings(config.docker_host, config.runtime, engine_id, resolve)
+            choice = await stack.enter_async_context(open_best(config.backend, home, settings))
             sweep_dead_engines(home)
             engine = await stack.enter_async_context(
                 open_engine(
                     choice.backend,
-                    this_machine(self.config),
-                    home,
-                    engine_id,
-                    durability="full" if self.config.durability == "full" else "normal",
+                    this_machine(config),
+                    objects,
+                    durability="full" if config.durability == "full" else "normal",
                 )
             )
             self.engine = engine

@@ -48,6 +48,11 @@ def _source(home: Home, mount: Mount) -> Path:
         parts = PurePosixPath(mount.name).parts
         if not parts or parts[0] == "/" or ".." in parts or "\0" in mount.name:
             raise InvalidError(f"{mount.name!r} is not the name of a {mount.kind} mount")
+        if mount.kind == "volume" and parts[0] != ".views":
+            raise LaunchError(
+                f"the volume at {mount.target} has no working copy: it can be mounted in a function's "
+                "container, and not in the build of an image"
+            )
         path = roots[mount.kind].joinpath(*parts)
     if not path.exists():
         raise LaunchError(f"{path}, to be mounted at {mount.target}, does not exist any more")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from minimodal.clock import Clock, SystemClock
+from minimodal.clock import Clock
 from minimodal.errors import (
     Error,
     NotFoundError,
@@ -23,7 +23,6 @@ from minimodal.errors import (
     ResourceExhaustedError,
     name_of,
 )
-from minimodal.home import Home
 from minimodal.layers import ImageSpec
 from minimodal.protocols import Backend, Reply
 from minimodal.types import (
@@ -44,6 +43,7 @@ from .events import EventLog
 from .function_ops import FunctionOps
 from .logs import LogLines
 from .nodes import Node, never_fits
+from .objects import Objects
 from .ops import Caller, Ops, Request
 from .peer import Cork, Peer
 from .planner import Planner
@@ -68,13 +68,14 @@ class Engine:
 
     def __init__(
         self,
-        engine_id: str,
         backend: Backend,
         tasks: TaskGroup,
         clock: Clock,
         nodes: tuple[Node, ...],
+        objects: Objects,
     ) -> None:
-        self.id = engine_id
+        self.id = objects.engine
+        self.objects = objects
         self.backend = backend
         self.tasks = tasks
         self.clock = clock
@@ -93,6 +94,7 @@ class Engine:
         self.ops = Ops()
         CallOps(self)
         FunctionOps(self)
+        objects.add_to(self.ops, self.waiting)
         self._images: dict[str, ImageRef] = {}
         self._building: set[str] = set()
         self._bug: Exception | None = None
@@ -105,6 +107,8 @@ class Engine:
         self, app_id: str, name: str, specs: list[FunctionSpec], *, deployed: bool
     ) -> None:
         """Register functions and build their images. Raises ImageBuildError."""
+        if deployed:
+            await self.objects.secrets.keep(specs)
         images = {spec.image.digest: spec.image for spec in specs if spec.image is not None}
         await self._build_all(images.values())
         self.apps[app_id] = App(app_id, name, deployed)
@@ -334,6 +338,7 @@ class Engine:
     def environment(self, pool: Pool, session: Session) -> dict[str, str]:
         """Environment of a function's processes. Sent over the control connection, seen nowhere else."""
         return {
+            **session.secrets,
             **dict(pool.spec.env),
             "MINIMODAL_IS_REMOTE": "1",
             "MINIMODAL_TASK_ID": session.id,
@@ -422,27 +427,26 @@ class App:
 async def open_engine(
     backend: Backend,
     nodes: tuple[Node, ...],
-    home: Home,
-    engine_id: str,
+    objects: Objects,
     *,
     durability: Durability = "normal",
-    clock: Clock | None = None,
 ) -> AsyncIterator[Engine]:
     """An engine over an open backend, for the length of the block. Leaving it ends all containers.
 
     `nodes`: the cpu and memory that its containers may use together. `engine_id`: its lock is held.
     """
-    clock = clock or SystemClock()
+    clock, home = objects.clock, objects.home
     async with (
-        open_store(home, engine_id, clock=clock, durability=durability) as store,
+        open_store(home, objects.engine, clock=clock, durability=durability) as store,
         anyio.create_task_group() as tasks,  # outside: containers end in good order, last
         anyio.create_task_group() as services,
     ):
-        engine = Engine(engine_id, backend, tasks, clock, nodes)
+        engine = Engine(backend, tasks, clock, nodes, objects)
         engine.durable = Durable(engine, store, home)
         engine.loop.set_exception_handler(engine.crash)
         services.start_soon(engine.surface_crash)
         services.start_soon(engine.planner.run)
+        services.start_soon(objects.volumes.commit_in_background)
         services.start_soon(store.watch)
         services.start_soon(engine.durable.run)
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from .events import EventLog
+from .masking import NOTHING, Mask
 
 MAX_LINE = 32 * 1024
 RATE = 20_000  # lines per second and container, over the burst
@@ -24,14 +25,25 @@ class LogLines:
         self._partial: dict[tuple[str, str, str], str] = {}
         self._allowance: dict[str, tuple[float, float]] = {}  # container: tokens, when
         self._dropped: dict[str, int] = {}
+        self._masks: dict[str, Mask] = {}  # by container
+
+    def hide(self, container: str, mask: Mask) -> None:
+        """Hide these values in what the container writes from now on."""
+        if mask:
+            self._masks[container] = mask
 
     def add(self, function: str, container: str, call: str, stream: str, text: str) -> None:
         key = (container, call, stream)
         text = self._partial.pop(key, "") + text
         *lines, rest = text.split("\n")
         if len(rest) > MAX_LINE:
-            lines.append(rest)
-            rest = ""
+            # A value that goes on in the next piece must not be cut: its beginning waits there.
+            mask = self._masks.get(container, NOTHING)
+            keep = mask.span - 1 if mask else 0
+            rest = mask.text(rest)
+            cut = max(len(rest) - keep, 0)
+            lines.append(rest[:cut])
+            rest = rest[cut:]
         if rest:
             self._partial[key] = rest
         allowed = self._allow(container, len(lines))
@@ -53,8 +65,10 @@ class LogLines:
             self._publish(function, container, key[1], key[2], self._partial.pop(key))
         self._count_dropped(function, container, 0, True)
         self._allowance.pop(container, None)
+        self._masks.pop(container, None)
 
     def _publish(self, function: str, container: str, call: str, stream: str, line: str) -> None:
+        line = self._masks.get(container, NOTHING).text(line)
         if len(line) > MAX_LINE:
             line = f"{line[:MAX_LINE]}… [{len(line) - MAX_LINE} characters cut]"
         self._events.publish(

@@ -78,7 +78,6 @@ class Pool:
     def mounts(self) -> tuple[Mount, ...]:
         sources = self._sources
         mounts = [Mount("sources", sources, SOURCES_DIR)] if sources else []
-        mounts += [Mount("volume", v.volume, v.target, v.read_only) for v in self.spec.volumes]
         return (*mounts, *(self.image.mounts if self.image else ()))
 
     @property

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from minimodal.errors import Error, LaunchError, ProtocolError
-from minimodal.types import ContainerSpec, ExitReason, Failure, new_id
+from minimodal.types import ContainerSpec, ExitReason, Failure, Mount, new_id
 from minimodal.wire import Frame, Kind
 
+from .masking import NOTHING, Mask
 from .peer import Peer
 from .slot import Slot, failure_of
 
@@ -49,6 +50,8 @@ class Session:
         self._stop = anyio.Event()
         self._condemned = ""
         self._unanswered_pings = 0
+        self.secrets: dict[str, str] = {}  # variables
+        self.mask: Mask = NOTHING
         self._startup = pool.engine.loop.call_later(self._startup_timeout, self._start_hung)
 
     def __repr__(self) -> str:
@@ -68,8 +71,12 @@ class Session:
         engine = self.pool.engine
         engine.events.publish("container.starting", self.pool.name, container=self.id)
         try:
-            async with engine.backend.launch(self._spec(), self._accept) as container:
-                reason = await self._attend(container)
+            spec = self.pool.spec
+            async with engine.objects.given(self.id, spec.secrets, spec.volumes) as given:
+                self._hide(given.variables)
+                launched = engine.backend.launch(self._spec(given.mounts), self._accept)
+                async with launched as container:
+                    reason = await self._attend(container)
             if not self._was_ready and not self._stop.is_set():
                 said = f": {reason.detail}" if reason.detail else ""
                 raise LaunchError(f"the container of {self.pool.name} ended: {reason}{said}")
@@ -79,7 +86,13 @@ class Session:
             self._startup.cancel()
             self._close(reason)
 
-    def _spec(self) -> ContainerSpec:
+    def _hide(self, variables: dict[str, str]) -> None:
+        """What its START frame says and nobody may read in its output."""
+        self.secrets = variables
+        self.mask = Mask(variables.values())
+        self.pool.engine.logs.hide(self.id, self.mask)
+
+    def _spec(self, volumes: tuple[Mount, ...]) -> ContainerSpec:
         spec = self.pool.spec
         return ContainerSpec(
             id=self.id,
@@ -87,7 +100,7 @@ class Session:
             image=self.image,
             resources=spec.resources,
             env=dict(self.image.env),
-            mounts=self.pool.mounts,
+            mounts=(*self.pool.mounts, *volumes),
             block_network=spec.block_network,
             runtime=spec.runtime,
         )
@@ -229,6 +242,7 @@ class Session:
 
     def start_failed(self, failure: Failure, in_enter: bool = False) -> None:
         """The user's import or @enter failed, or the container did not start."""
+        failure = self.mask.failure(failure)
         self._condemned = self._condemned or f"it failed to start: {failure.message}"
         self._stop.set()
         self.pool.start_failed(self, failure, in_enter)

@@ -217,7 +217,7 @@ class Slot:
             case Kind.RESULT:
                 self._answered(frame, None)
             case Kind.ERROR:
-                self._answered(frame, failure_of(frame))
+                self._answered(frame, self.session.mask.failure(failure_of(frame)))
             case Kind.YIELD:
                 live = self.inflight.get(frame.seq)
                 if live is None or live.stream is None:

@@ -1,0 +1,33 @@
+"""The objects of a home without an engine: what `minimodal volume`, `secret`, … work on.
+
+It answers the same requests by the same code, and starts nothing that could run a function.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from minimodal.errors import NotRunningError
+
+from .ops import Ops
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from minimodal.types import Call
+
+    from .calls import Waiter
+
+
+class Offline:
+    """Has of an `Engine` what `LoopClient` and `Request` use."""
+
+    def __init__(self, tasks: TaskGroup) -> None:
+        self.tasks = tasks
+        self.ops = Ops()
+
+    def run(self, call: Call, done: Waiter) -> None:
+        raise NotRunningError("no engine runs here: functions need one, see `minimodal run`")
+
+    def cancel(self, call_id: str) -> None:
+        """Nothing runs."""

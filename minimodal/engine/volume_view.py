@@ -1,0 +1,277 @@
+"""A view: one container's own working copy of a volume, and how what was written there is committed.
+
+Files are clones of the stored objects where the file system can clone, copies where it cannot, and
+further names of the objects themselves where the container cannot write. The container may write
+while we look: it is reached through `Beneath` alone, and what changes under our eyes is looked at
+again later. All methods block.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from minimodal.errors import VolumeError
+from minimodal.failpoints import failpoint
+from minimodal.volume_paths import stays_inside
+
+from .beneath import Beneath
+from .volume_content import wrapped
+from .volume_store import VolumeStore
+from .volume_tree import (
+    EMPTY_DIRECTORY,
+    Directory,
+    Entry,
+    File,
+    Link,
+    at,
+    changes_between,
+    directories_of,
+    part_of,
+)
+
+Fingerprint = tuple[int, int, int, int]
+ATTEMPTS = 3  # to read a file that is being written
+
+
+class View:
+    """Made by `make_view`. `files` is what the container mounts."""
+
+    def __init__(
+        self, store: VolumeStore, directory: Path, prefix: str, target: str, read_only: bool
+    ) -> None:
+        self.store = store
+        self.directory = directory
+        self.files = directory / "files"
+        self.target = target
+        self.read_only = read_only
+        self._prefix = prefix
+        self._staging = directory / "staging"
+        self._lock = threading.Lock()
+        self._tree: dict[str, Entry] = {}  # what is in the view, as far as we know
+        self._seen: dict[str, Fingerprint] = {}
+        self._staged = 0
+
+    def fill(self) -> None:
+        """Bring the committed state into the empty view."""
+        if isinstance(self.store.tree().get(self._prefix), (File, Link)):
+            raise VolumeError(f"sub_path {self._prefix!r} is no directory in the volume")
+        with wrapped(self.directory, f"a view of volume {self.store.id}"), self.store.storing():
+            self._staging.mkdir(parents=True, mode=0o700)
+            self.files.mkdir(mode=0o755)
+            os.chmod(self.files, 0o755)  # whatever the umask
+            self._bring(part_of(self.store.tree(), self._prefix))
+            failpoint("volume.view.made")
+
+    def commit(self, *, lenient: bool) -> list[str]:
+        """Commit what the container changed. Returns what was left out, and why.
+
+        `lenient`: leave out what a volume cannot hold, and files that are being written. Else that
+        raises VolumeError, and nothing is committed.
+        """
+        if self.read_only:
+            return []
+        self.store.require()
+        with self._lock, self.store.storing():
+            tree, problems = self._scan(lenient)
+            if problems and not lenient:
+                raise VolumeError(f"nothing was committed: {problems[0]}")
+            changes = changes_between(self._tree, tree)
+            if changes:
+                placed = {at(self._prefix, path): entry for path, entry in changes.items()}
+                self.store.apply(lambda _: placed)
+            self._tree = tree
+            return problems
+
+    def reload(self) -> None:
+        """Commit what is here, then bring in what others have committed."""
+        self.commit(lenient=True)
+        what = f"a view of volume {self.store.id}"
+        with self._lock, self.store.storing(), wrapped(self.directory, what):
+            self._bring(part_of(self.store.tree(), self._prefix))
+
+    def remove(self) -> None:
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    # --- from the store to the view ----------------------------------------------------------------
+
+    def _bring(self, tree: dict[str, Entry]) -> None:
+        changes = changes_between(self._tree, tree)
+        beneath = Beneath(self.files)
+        try:
+            for path in sorted((p for p, e in changes.items() if e is None), reverse=True):
+                beneath.remove(path)
+                self._seen.pop(path, None)
+            for path, entry in changes.items():
+                failpoint("volume.view.reloading")
+                if entry is not None:
+                    self._put(beneath, path, entry)
+            kept = directories_of(tree) | set(tree)
+            for path in sorted(directories_of(self._tree) - kept, reverse=True):
+                beneath.remove(path)
+        finally:
+            beneath.close()
+        self._tree = dict(tree)
+
+    def _put(self, beneath: Beneath, path: str, entry: Entry) -> None:
+        if isinstance(entry, Directory):
+            beneath.make_directory(path)
+            return
+        self._staged += 1
+        staged = self._staging / str(self._staged)
+        try:
+            if isinstance(entry, Link):
+                os.symlink(entry.target, staged)
+            elif self.read_only and not entry.executable:
+                self._link(staged, path, entry)
+            else:
+                self._copy(staged, path, entry)
+            beneath.put(staged, path)
+        except BaseException:
+            staged.unlink(missing_ok=True)
+            raise
+        if isinstance(entry, File):
+            self._seen[path] = _fingerprint(beneath.status(path))
+
+    def _link(self, staged: Path, path: str, entry: File) -> None:
+        directory = os.open(self._staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self.store.contents.link_to(entry.digest, directory, staged.name, self._what(path))
+        except OSError:  # too many names of one file
+            self._copy(staged, path, entry)
+        finally:
+            os.close(directory)
+
+    def _copy(self, staged: Path, path: str, entry: File) -> None:
+        fd = os.open(staged, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            self.store.contents.copy_to(entry.digest, fd, self._what(path))
+            os.fchmod(fd, 0o755 if entry.executable else 0o644)
+            os.utime(fd, ns=(entry.mtime, entry.mtime))
+        finally:
+            os.close(fd)
+
+    # --- from the view to the store ----------------------------------------------------------------
+
+    def _scan(self, lenient: bool) -> tuple[dict[str, Entry], list[str]]:
+        tree: dict[str, Entry] = {}
+        problems: list[str] = []
+        names: Counter[tuple[int, int]] = Counter()
+        linked: dict[str, os.stat_result] = {}
+        directories: list[str] = []
+        changed: list[str] = []
+        beneath = Beneath(self.files)
+        try:
+            for path, status in _walked(beneath, self._what):
+                if stat.S_ISDIR(status.st_mode):
+                    directories.append(path)
+                elif stat.S_ISLNK(status.st_mode):
+                    target = beneath.link_target(path)
+                    if stays_inside(path, target):
+                        tree[path] = Link(target)
+                    else:
+                        problems.append(
+                            f"{self._what(path)} is a link out of the volume, to {target}"
+                        )
+                elif stat.S_ISREG(status.st_mode):
+                    names[status.st_dev, status.st_ino] += 1
+                    if status.st_nlink > 1:
+                        linked[path] = status
+                    known = self._known(path, status)
+                    if known is None:
+                        changed.append(path)
+                    else:
+                        tree[path] = known
+                else:
+                    problems.append(
+                        f"{self._what(path)} is a {_kind(status)}, which no volume holds"
+                    )
+            for path, status in linked.items():
+                if names[status.st_dev, status.st_ino] < status.st_nlink:
+                    problems.append(
+                        f"{self._what(path)} is a hard link to a file outside the volume"
+                    )
+                    tree.pop(path, None)
+                elif path in changed:
+                    continue
+                changed = [other for other in changed if other != path]
+            for path in changed:
+                entry = self._stored(beneath, path, lenient)
+                if entry is not None:
+                    tree[path] = entry
+        finally:
+            beneath.close()
+        implied = directories_of(tree)
+        tree.update((path, EMPTY_DIRECTORY) for path in directories if path not in implied)
+        for path in [path for path in self._seen if path not in tree]:
+            del self._seen[path]
+        return tree, problems
+
+    def _known(self, path: str, status: os.stat_result) -> Entry | None:
+        if self._seen.get(path) != _fingerprint(status):
+            return None
+        entry = self._tree.get(path)
+        return entry if isinstance(entry, File) else None
+
+    def _stored(self, beneath: Beneath, path: str, lenient: bool) -> Entry | None:
+        """The entry of a changed file, whose content is kept; None where it is none any more."""
+        earlier = self._tree.get(path)
+        for _ in range(ATTEMPTS):
+            with beneath.opened(path) as found:
+                if found is None:
+                    return None
+                fd, before = found
+                digest, size = self.store.contents.put(fd, self._what(path))
+                after = os.fstat(fd)
+            if _fingerprint(before) == _fingerprint(after) and size == after.st_size:
+                break
+            if lenient:  # it is being written: as it was, until it rests
+                self._seen.pop(path, None)
+                return earlier if isinstance(earlier, File) else None
+        entry = File(digest, size, after.st_mtime_ns, bool(after.st_mode & 0o100))
+        self._seen[path] = _fingerprint(after)
+        return earlier if earlier == entry else entry
+
+    def _what(self, path: str) -> str:
+        return f"{self.target}/{path}"
+
+
+def make_view(
+    store: VolumeStore, directory: Path, prefix: str, target: str, read_only: bool
+) -> View:
+    """A filled view in a new directory; removed again where that fails."""
+    view = View(store, directory, prefix, target, read_only)
+    try:
+        view.fill()
+    except BaseException:
+        view.remove()
+        raise
+    return view
+
+
+def _walked(beneath: Beneath, what: Callable[[str], str]) -> Iterator[tuple[str, os.stat_result]]:
+    try:
+        yield from beneath.walk()
+    except OSError as error:
+        name = what(str(error.filename)) if error.filename else "the volume"
+        raise VolumeError(f"{name} cannot be read: {error.strerror}") from error
+
+
+def _fingerprint(status: os.stat_result) -> Fingerprint:
+    """The change time cannot be set by the container, so a rewritten file never looks like before."""
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _kind(status: os.stat_result) -> str:
+    names = {
+        stat.S_IFIFO: "FIFO",
+        stat.S_IFSOCK: "socket",
+        stat.S_IFCHR: "character device",
+        stat.S_IFBLK: "block device",
+    }
+    return names.get(stat.S_IFMT(status.st_mode), "special file")

@@ -1,0 +1,38 @@
+"""One platform and one running app for a whole module and backend: containers are reused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from minimodal import Secret
+from minimodal.config import load_config
+from minimodal.host import Host
+from tests.conftest import BACKENDS
+from tests.leftovers import Leftovers
+from tests.objects import functions
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def leaves_nothing(request: pytest.FixtureRequest, home: Path) -> Iterator[str]:
+    """The check of tests/conftest.py for the module: warm containers outlive a single test."""
+    docker = request.param == "docker"
+    before = Leftovers.now(docker)
+    yield request.param
+    left = before.left_behind(docker)
+    assert not left, "left behind by this module:\n" + "\n".join(left)
+
+
+@pytest.fixture(scope="module")
+def host(leaves_nothing: str) -> Iterator[Host]:
+    with Host(load_config({"backend": leaves_nothing})) as host:
+        yield host
+
+
+@pytest.fixture(scope="module")
+def running(host: Host) -> Iterator[Host]:
+    Secret.from_name("stored").set({"STORED": "kept", "OVER": "stored", "TOKEN": "later-wins"})
+    with functions.app.run():
+        yield host
