@@ -57,9 +57,10 @@ class Callee:
     @property
     def object_id(self) -> str:
         """What the engine knows it by. Raises InvalidError before it was used or hydrated."""
-        if self._resolved is None:
+        key = self._known_key
+        if key is None:
             raise InvalidError(f"{self!r} has no id before it is used; call .hydrate() on it")
-        return self._resolved[2]
+        return key
 
     @both
     async def hydrate(self: C) -> C:
@@ -67,14 +68,14 @@ class Callee:
 
         Raises NotFoundError where there is nothing of its name.
         """
-        key = await self._key(context.get_client())
+        key = await self._key(self._client())
         await context.ask("function.info", key=key)
         return self
 
     @both
     async def get_current_stats(self) -> FunctionStats:
         """How many calls wait and run, and in how many containers."""
-        key = await self._key(context.get_client())
+        key = await self._key(self._client())
         reply = await context.ask("function.stats", key=key)
         return FunctionStats(**reply.fields)
 
@@ -99,7 +100,7 @@ class Callee:
             "scaledown_window": scaledown_window,
         }
         options = check(f"{self._name}.update_autoscaler", given)
-        key = await self._key(context.get_client())
+        key = await self._key(self._client())
         changes = {n: getattr(options, n) for n in SCALING_OPTIONS}
         await context.ask("function.autoscale", key=key, **changes)
 
@@ -114,6 +115,21 @@ class Callee:
         return resolved[2]
 
     @property
+    def _known_key(self) -> str | None:
+        """The key, if the app has not been closed since it was found."""
+        resolved = self._resolved
+        return resolved[2] if resolved is not None and resolved[1] is self._opening else None
+
+    def _client(self) -> Client:
+        """The current client. Raises InvalidError, before an engine is started, if it is no use."""
+        self._require_app()
+        return context.get_client()
+
+    def _require_app(self) -> None:
+        if self._fixed_key is None and self._base is None and self._app is None:
+            raise InvalidError(f"{self!r} belongs to no app, so it can only be used locally")
+
+    @property
     def _opening(self) -> object:
         return None if self._app is None else self._app._open
 
@@ -126,15 +142,14 @@ class Callee:
 
             base, options = self._base
             return await variant_key(await base._key(client), options)
-        if self._app is None:
-            raise InvalidError(f"{self!r} belongs to no app, so it can only be used locally")
+        assert self._app is not None
         return f"{await self._app._resolve(client)}/{self._name}"
 
     def _portable_key(self) -> str:
         """A key for a handle that travels. Its app may have no id yet: then it is the reader's."""
         if self._fixed_key is not None:
             return self._fixed_key.replace(SAME_APP, own_app())
-        return self._resolved[2] if self._resolved else f"{own_app()}{self._name}"
+        return self._known_key or f"{own_app()}{self._name}"
 
 
 def own_app() -> str:

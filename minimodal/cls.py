@@ -142,7 +142,7 @@ class Cls(Callee, Generic[T]):
         return fields
 
     def __reduce__(self) -> Any:
-        if self._base is not None and self._resolved is None:
+        if self._base is not None and self._known_key is None:
             return _variant_of, self._base
         return _from_key, (self._portable_key(), self._name, self.shape)
 
@@ -286,6 +286,10 @@ class _ObjectCallee(Callee):
     def __repr__(self) -> str:
         return repr(self._obj)
 
+    def _require_app(self) -> None:
+        if self._fixed_key is None:
+            self._obj._cls._require_app()
+
     async def _resolve(self, client: Client) -> str:
         if self._fixed_key is not None:
             return self._fixed_key
@@ -347,6 +351,9 @@ class BoundMethod(Function[P, R]):
         """Not for one method: all methods of an object share its containers."""
         cls = self._obj._cls.name
         raise InvalidError(f"use {cls}.with_options(…)().{self._method}: a class has one pool")
+
+    def _require_app(self) -> None:
+        self._obj._pool._require_app()
 
     async def _resolve(self, client: Client) -> str:
         shape = await self._obj._cls._known_shape(client)

@@ -111,7 +111,7 @@ class Function(Callee, MapMethods[P, R], Generic[P, R]):
 
     async def _call(self, args: Any, kwargs: Any, stream: bool = False) -> tuple[Client, Call]:
         """The resolved client and a new Call. Pickling happens here, in the caller's thread."""
-        client = context.get_client()
+        client = self._client()
         key = await self._key(client)
         if args or kwargs:
             payload = pickling.dumps((args, kwargs), f"an argument of {self._name}")
@@ -181,7 +181,7 @@ class Function(Callee, MapMethods[P, R], Generic[P, R]):
 
     def __reduce__(self) -> Any:
         # A handle travels as its key: the other side has its own client.
-        if self._base is not None and self._resolved is None:
+        if self._base is not None and self._known_key is None:
             return _variant_of, self._base
         return _from_key, (self._portable_key(), self._name, self._generator)
 

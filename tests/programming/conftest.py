@@ -14,6 +14,10 @@ from tests.core.conftest import host, leaves_nothing
 __all__ = ["host", "leaves_nothing"]
 
 
+one_backend = pytest.mark.parametrize("leaves_nothing", ["process"], indirect=True, scope="module")
+"""For what happens in the engine and the executor alone, and takes its time."""
+
+
 @pytest.fixture(scope="module")
 def running(request: pytest.FixtureRequest, host: Host) -> Iterator[Host]:
     """The module's `APP` runs."""

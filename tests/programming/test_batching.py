@@ -12,7 +12,7 @@ from minimodal.errors import (
     SerializationError,
 )
 from tests.programming import inputs as i
-from tests.programming.conftest import Printed
+from tests.programming.conftest import Printed, one_backend
 
 APP = i.app
 
@@ -28,11 +28,13 @@ def test_arguments_by_name_reach_the_same_lists() -> None:
     assert [call.get() for call in calls] == [(3, 4), (4, 4), (5, 4), (6, 4)]
 
 
+@one_backend
 def test_a_batch_runs_when_its_first_member_has_waited() -> None:
     assert i.sizes.remote("alone") == 1
     assert sum(1 / size for size in i.sizes.map(range(20))) < 20, "some ran together"
 
 
+@one_backend
 def test_wrong_arguments_fail_their_member_alone() -> None:
     calls = [i.add.spawn(1, 2), i.add.spawn(1), i.add.spawn(1, 2, 3), i.add.spawn(3, 4)]
     assert calls[0].get() == (3, 2)
@@ -42,6 +44,7 @@ def test_wrong_arguments_fail_their_member_alone() -> None:
             wrong.get()
 
 
+@one_backend
 def test_an_exception_is_every_members_and_the_next_batch_is_fine() -> None:
     results = list(i.sizes.map(["raise", 1, 2], return_exceptions=True))
     failed = [result for result in results if isinstance(result, LookupError)]
@@ -50,6 +53,7 @@ def test_an_exception_is_every_members_and_the_next_batch_is_fine() -> None:
     assert i.sizes.remote(0) == 1
 
 
+@one_backend
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [("short", "returned 1 results for a batch of 2"), ("text", "must return a list of 2 results")],
@@ -62,6 +66,7 @@ def test_a_wrong_list_is_every_members_error(wrong: str, words: str) -> None:
         assert "sizes" in str(result)
 
 
+@one_backend
 def test_a_result_that_cannot_travel_fails_its_member_alone() -> None:
     pair = i.sizes.with_batching(max_batch_size=2, wait_ms=60_000)
     good, bad = pair.map(["lambda", "other"], return_exceptions=True)
@@ -78,6 +83,7 @@ def test_method_of_a_class() -> None:
     assert list(named(scale=10).predict.map([1, 2, 3])) == [(10, 3), (20, 3), (30, 3)]
 
 
+@one_backend
 def test_a_waiting_member_can_be_cancelled() -> None:
     gone = i.add.spawn(0, 0)
     gone.cancel()
@@ -86,6 +92,7 @@ def test_a_waiting_member_can_be_cancelled() -> None:
     assert [size for _, size in i.add.map(range(4), range(4))] == [4] * 4
 
 
+@one_backend
 def test_cancelling_one_running_member_leaves_the_batch_alone(printed: Printed) -> None:
     calls = [i.slow.spawn(seconds) for seconds in (0.5, 0.5, 0.5)]
     printed.wait_for(lambda lines: "batch begins" in lines)
@@ -96,6 +103,7 @@ def test_cancelling_one_running_member_leaves_the_batch_alone(printed: Printed) 
     assert printed.lines.count("batch begins") == 1
 
 
+@one_backend
 def test_timeout_of_a_batch_is_every_members() -> None:
     results = list(i.slow.map([60, 0, 0], return_exceptions=True))
     assert [type(result) for result in results] == [FunctionTimeoutError] * 3

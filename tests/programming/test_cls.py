@@ -10,7 +10,7 @@ import pytest
 import minimodal
 from minimodal.errors import CallLost, CircuitOpen, ExecutionError, InvalidError, NotFoundError
 from tests.programming import classes as c
-from tests.programming.conftest import Printed
+from tests.programming.conftest import Printed, one_backend
 
 APP = c.app
 
@@ -72,6 +72,7 @@ def test_async_methods_and_hooks_share_one_loop() -> None:
     assert loop.blocking.remote() == "a plain method beside async ones"
 
 
+@one_backend
 def test_class_with_an_init_of_its_own() -> None:
     assert c.Old(1).times.remote(3) == 7
     assert c.Old(1, factor=2).times.remote(3) == 7
@@ -91,6 +92,7 @@ def test_class_by_name() -> None:
     assert list(counter().count.remote_gen(1)) == [c.Counter().add.remote(0)]
 
 
+@one_backend
 def test_wrong_uses_of_a_class_by_name() -> None:
     counter = minimodal.Cls.from_name("classes", "Counter")
     with pytest.raises(NotFoundError, match=r"no method 'grete'; it has greet, add"):
@@ -105,6 +107,7 @@ def test_wrong_uses_of_a_class_by_name() -> None:
         counter().count.remote(1)
 
 
+@one_backend
 def test_class_by_an_unknown_name() -> None:
     with pytest.raises(NotFoundError, match="Nothing"):
         minimodal.Cls.from_name("classes", "Nothing")().work.remote()
@@ -112,6 +115,7 @@ def test_class_by_an_unknown_name() -> None:
         minimodal.Cls.from_name("classes", "use")().work.remote()
 
 
+@one_backend
 def test_with_options_has_pools_of_its_own() -> None:
     other = c.Counter.with_options(timeout=20).with_options(max_containers=1)
     assert other(name="x").greet.remote("hi") == "hi x"
@@ -134,6 +138,7 @@ def test_statistics_and_bounds_of_one_object() -> None:
 # --- starting -----------------------------------------------------------------------------------------
 
 
+@one_backend
 def test_a_failing_enter_opens_the_breaker_until_it_is_mended() -> None:
     """FAULTS F21, F95."""
     assert c.Switch().turn.remote(False) == 0
@@ -157,11 +162,13 @@ def test_a_failing_enter_opens_the_breaker_until_it_is_mended() -> None:
     assert list(c.Broken().work.map(range(3))) == [1, 2, 3]
 
 
+@one_backend
 def test_an_enter_that_hangs_ends_at_the_startup_timeout() -> None:
     with pytest.raises(ExecutionError, match="not ready after 1 s"):
         c.Hangs.with_options(startup_timeout=1)().work.remote()
 
 
+@one_backend
 def test_an_enter_that_ends_the_process_is_named() -> None:
     with pytest.raises(ExecutionError, match="exited with code 7") as caught:
         c.Ends().work.remote()

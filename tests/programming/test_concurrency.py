@@ -6,7 +6,7 @@ import pytest
 
 from minimodal.errors import CallCancelled, FunctionTimeoutError
 from tests.programming import inputs as i
-from tests.programming.conftest import Printed
+from tests.programming.conftest import Printed, one_backend
 
 APP = i.app
 
@@ -28,6 +28,7 @@ def test_sync_inputs_share_a_process_and_nothing_else(printed: Printed) -> None:
     }
 
 
+@one_backend
 def test_async_inputs_are_tasks_with_a_context_each(printed: Printed) -> None:
     names = [f"task {n}" for n in range(6)]
     results = list(i.meet_on_loop.map(names, kwargs={"expected": 6}))
@@ -36,6 +37,7 @@ def test_async_inputs_are_tasks_with_a_context_each(printed: Printed) -> None:
     assert sorted(lines) == [f"{name} in {name} out" for name in names]
 
 
+@one_backend
 def test_generators_run_at_once() -> None:
     streams = [iter(i.numbers.remote_gen(name, 400)) for name in "abc"]
     for n in range(400):
@@ -43,15 +45,18 @@ def test_generators_run_at_once() -> None:
     assert list(i.async_numbers.remote_gen(5)) == [0, 1, 2, 3, 4]
 
 
+@one_backend
 def test_methods_of_a_concurrent_class_run_at_once() -> None:
     assert list(i.Room().meet.map(range(8))) == list(range(8))
 
 
+@one_backend
 def test_with_concurrency() -> None:
     two = i.stays.with_concurrency(max_inputs=2)
     assert [name for name, _ in two.map("abcd", kwargs={"seconds": 0.01})] == list("abcd")
 
 
+@one_backend
 def test_cancelling_one_async_input_leaves_the_others_alone(printed: Printed) -> None:
     cancelled, other = (
         i.stays_on_loop.spawn("cancelled", 600),
@@ -66,11 +71,12 @@ def test_cancelling_one_async_input_leaves_the_others_alone(printed: Printed) ->
     printed.wait_for(lambda lines: "cancelled ends" in lines)
 
 
+@one_backend
 def test_cancelling_one_sync_input_reschedules_the_others(printed: Printed) -> None:
     """Its thread cannot be stopped, so its process is; that counts against nobody else."""
     first = i.stays.remote("first", 0)[1]
     cancelled = i.stays.spawn("cancelled", 600)
-    others = [i.stays.spawn(f"other {n}", 1.5) for n in range(2)]
+    others = [i.stays.spawn(f"other {n}", 1.2) for n in range(2)]
     printed.wait_for(lambda lines: sum("other" in line for line in lines) == 2)
     cancelled.cancel()
     with pytest.raises(CallCancelled):
@@ -80,12 +86,14 @@ def test_cancelling_one_sync_input_reschedules_the_others(printed: Printed) -> N
     assert {pid for _, pid in results} != {first}, "in a new process"
 
 
+@one_backend
 def test_timeout_of_one_input() -> None:
     results = list(i.short_timeout.map([0, 60, 0.5], return_exceptions=True))
     assert isinstance(results[1], FunctionTimeoutError)
     assert results[0] == results[2], "the others went on in the same process"
 
 
+@one_backend
 def test_inputs_one_after_the_other_do_not_see_each_others_context() -> None:
     for name in ("first", "second"):
         call = i.alone.spawn(name)

@@ -9,6 +9,7 @@ import pytest
 import minimodal
 from minimodal.errors import BlockingCallInLoop, InvalidError, NotFoundError
 from tests.programming import nesting as n
+from tests.programming.conftest import one_backend
 
 APP = n.app
 
@@ -42,15 +43,18 @@ def test_every_way_can_be_awaited_in_a_container() -> None:
     }
 
 
+@one_backend
 def test_blocking_calls_in_an_async_function() -> None:
     assert n.blocking_in_async.remote(3) == (6, [0, 2, 4], 6)
 
 
+@one_backend
 @pytest.mark.parametrize("how", ["remote", "spawn", "map"])
 def test_a_blocked_loop_is_not_given_the_call_that_it_waits_for(how: str) -> None:
     assert n.stalls_itself.remote(4, how) == 4
 
 
+@one_backend
 def test_waiting_for_a_task_of_the_loop_that_is_blocked_is_an_error() -> None:
     with pytest.raises(BlockingCallInLoop, match="could never end"):
         n.waits_for_its_own_loop.remote(True)
@@ -84,6 +88,7 @@ def test_an_exception_passes_through_the_levels() -> None:
     assert "refuses.remote()" in shown
 
 
+@one_backend
 def test_an_app_can_be_opened_again() -> None:
     other = minimodal.App("again")
     function = other.function(serialized=True)(lambda: "here")
@@ -92,6 +97,7 @@ def test_an_app_can_be_opened_again() -> None:
             assert function.remote() == "here"
 
 
+@one_backend
 def test_handles_know_their_function() -> None:
     handle = minimodal.Function.from_name("nesting", "double")
     with pytest.raises(InvalidError, match="hydrate"):
@@ -102,6 +108,7 @@ def test_handles_know_their_function() -> None:
         minimodal.Function.from_name("nesting", "triple").hydrate()
 
 
+@one_backend
 def test_bounds_can_be_changed_while_it_runs() -> None:
     function = n.double.with_options(timeout=31)
     function.update_autoscaler(max_containers=2, scaledown_window=5)
