@@ -14,6 +14,9 @@ from tests.conftest import BACKENDS
 from tests.leftovers import Leftovers
 from tests.objects import functions
 
+once = pytest.mark.parametrize("leaves_nothing", ["process"], indirect=True, scope="module")
+"""For a test that uses no container: one backend is enough."""
+
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def leaves_nothing(request: pytest.FixtureRequest, home: Path) -> Iterator[str]:

@@ -20,6 +20,7 @@ from minimodal.errors import (
 )
 from minimodal.host import Host
 from tests.objects import functions as f
+from tests.objects.conftest import once
 
 pytestmark = pytest.mark.usefixtures("running")
 
@@ -50,6 +51,7 @@ def test_ephemeral_in_a_container_is_gone_behind_its_block() -> None:
         Dict.from_id(object_id).len()
 
 
+@once
 def test_methods() -> None:
     with Dict.ephemeral() as shared:
         assert shared.put("a", 1) is True
@@ -101,6 +103,7 @@ def test_keys_are_compared_by_value(key: object, equal: object) -> None:
         assert f.dict_get.remote(shared, equal) == "here"
 
 
+@once
 def test_unequal_keys() -> None:
     with Dict.ephemeral() as shared:
         for number, key in enumerate([1, "1", b"1", 1.5, ("1",), ((1,),), (1, 1), None, ""]):
@@ -108,6 +111,7 @@ def test_unequal_keys() -> None:
         assert shared.len() == 9
 
 
+@once
 def test_bad_keys_and_sizes() -> None:
     with Dict.ephemeral() as shared:
         with pytest.raises(TypeError, match="unhashable"):
@@ -129,6 +133,7 @@ def test_large_values_and_many_entries() -> None:
         assert len(list(shared.items())) == 2_501
 
 
+@once
 def test_values_are_copies() -> None:
     with Dict.ephemeral() as shared:
         shared["list"] = [1]
@@ -136,6 +141,7 @@ def test_values_are_copies() -> None:
         assert shared["list"] == [1]
 
 
+@once
 def test_names() -> None:
     with pytest.raises(NotFoundError, match="create_if_missing"):
         Dict.from_name("not-there").len()
@@ -160,6 +166,7 @@ def test_names() -> None:
         minimodal.Queue.from_name("named").len()
 
 
+@once
 def test_handles_pickle() -> None:
     named = pickle.loads(pickle.dumps(Dict.from_name("pickled", create_if_missing=True)))
     named["a"] = 1
@@ -169,6 +176,7 @@ def test_handles_pickle() -> None:
     Dict.objects.delete("pickled")
 
 
+@once
 def test_from_many_threads() -> None:
     with Dict.ephemeral() as shared:
 
@@ -191,12 +199,14 @@ async def async_use() -> list[object]:
         return [*found, *[key async for key in shared.keys()]]
 
 
+@once
 def test_awaited() -> None:
     import anyio
 
     assert anyio.run(async_use) == [1, False, "a"]
 
 
+@once
 def test_survives_a_restart(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_config({"backend": "process", "home": scratch / "restart"})
     shared = Dict.from_name("kept", create_if_missing=True)

@@ -18,6 +18,7 @@ from minimodal.config import load_config
 from minimodal.errors import InvalidError, NotFoundError, ResourceExhaustedError
 from minimodal.host import Host
 from tests.objects import functions as f
+from tests.objects.conftest import once
 
 pytestmark = pytest.mark.usefixtures("running")
 
@@ -50,6 +51,7 @@ def test_each_item_goes_to_one_getter() -> None:
         assert sorted(call.get() for call in calls) == list(range(6))
 
 
+@once
 def test_get() -> None:
     with Queue.ephemeral() as shared:
         assert shared.get(block=False) is None
@@ -64,6 +66,7 @@ def test_get() -> None:
             shared.get_many(0)
 
 
+@once
 def test_get_many_returns_with_the_first_item() -> None:
     with Queue.ephemeral() as shared:
         timer = threading.Timer(0.05, shared.put, ["first"])
@@ -90,6 +93,7 @@ def test_a_full_partition() -> None:
             shared.put_many(list(range(5_001)))
 
 
+@once
 def test_partitions() -> None:
     with Queue.ephemeral() as shared:
         shared.put("default")
@@ -110,6 +114,7 @@ def test_partitions() -> None:
             shared.put(1, partition_ttl=0)
 
 
+@once
 def test_a_partition_expires(host: Host) -> None:
     class Later:
         def now(self) -> float:
@@ -133,6 +138,7 @@ def test_a_partition_expires(host: Host) -> None:
             store.clock = clock
 
 
+@once
 def test_iterate_takes_nothing() -> None:
     with Queue.ephemeral() as shared:
         shared.put_many([1, 2, 3])
@@ -150,6 +156,7 @@ def test_iterate_takes_nothing() -> None:
         assert seen == [1, 2, 3, 4]
 
 
+@once
 def test_a_getter_that_gives_up_loses_nothing() -> None:
     """Cancelled at any moment, also when the answer is on its way, an item is not lost."""
 
@@ -174,6 +181,7 @@ def test_a_getter_that_gives_up_loses_nothing() -> None:
     assert anyio.run(scenario) == set(range(50))
 
 
+@once
 def test_limits() -> None:
     with Queue.ephemeral() as shared:
         with pytest.raises(ResourceExhaustedError, match="limit of a Queue"):
@@ -185,6 +193,7 @@ def test_limits() -> None:
         Queue()
 
 
+@once
 def test_deleted_while_somebody_waits() -> None:
     Queue.objects.create("doomed")
     shared = Queue.from_name("doomed")
@@ -204,6 +213,7 @@ with Host(load_config({"backend": "process"})):
 """
 
 
+@once
 def test_survives_a_restart_and_is_shared_with_other_engines(
     scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

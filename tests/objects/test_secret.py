@@ -14,6 +14,7 @@ from minimodal.errors import AlreadyExistsError, InvalidError, NotFoundError
 from minimodal.home import open_home
 from minimodal.host import Host
 from tests.objects import functions as f
+from tests.objects.conftest import once
 
 pytestmark = pytest.mark.usefixtures("running")
 
@@ -39,6 +40,7 @@ def test_failures_are_masked_in_words_and_as_pickles(host: Host) -> None:
     assert "canary" not in str(caught.value)
 
 
+@once
 def test_set_update_list_delete() -> None:
     secret = Secret.from_name("api")
     secret.set("one")
@@ -73,6 +75,7 @@ def test_a_deleted_secret_fails_the_container_and_names_the_reason() -> None:
         other.remote("short-lived")
 
 
+@once
 def test_inline_secrets_of_a_deployed_app_are_kept_encrypted(host: Host, home: Path) -> None:
     app = minimodal.App("kept", secrets=[Secret.from_dict({"DEPLOYED": "deployed-canary"})])
     app.function(serialized=True)(lambda: None)
@@ -86,6 +89,7 @@ def test_inline_secrets_of_a_deployed_app_are_kept_encrypted(host: Host, home: P
     new.unlink()
 
 
+@once
 def test_an_inline_secret_is_not_pickled_with_its_values() -> None:
     secret = Secret.from_dict({"A": "pickled-canary"})
     with pytest.raises(InvalidError, match="in the clear"):

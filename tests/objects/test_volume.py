@@ -26,6 +26,7 @@ from minimodal.volume_paths import FileEntryType
 from tests.conftest import BACKENDS
 from tests.leftovers import Leftovers
 from tests.objects import functions as f
+from tests.objects.conftest import once
 
 pytestmark = pytest.mark.usefixtures("running")
 
@@ -141,12 +142,14 @@ def test_f74_deleted_and_renamed_while_mounted() -> None:
         volume.listdir()
 
 
+@once
 def test_commit_and_reload_are_for_containers() -> None:
     for method in (f.data.commit, f.data.reload):
         with pytest.raises(InvalidError, match="for a container that mounts it"):
             method()
 
 
+@once
 def test_plain_processes_say_what_to_use_instead() -> None:
     app = minimodal.App("plain")
     function = app.function(volumes={"/data": f.data}, serialized=True)(lambda: None)
@@ -158,6 +161,7 @@ def test_plain_processes_say_what_to_use_instead() -> None:
 # --- from here ------------------------------------------------------------------------------------
 
 
+@once
 def test_uploads(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     (tree / "sub" / "empty").mkdir(parents=True)
@@ -196,6 +200,7 @@ def test_uploads(tmp_path: Path) -> None:
         assert len(list(volume.iterdir())) == 8
 
 
+@once
 def test_a_file_that_is_removed_before_the_upload(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("a")
     with Volume.ephemeral() as volume:
@@ -205,6 +210,7 @@ def test_a_file_that_is_removed_before_the_upload(tmp_path: Path) -> None:
         assert volume.listdir() == []
 
 
+@once
 def test_reading(tmp_path: Path) -> None:
     large = os.urandom(9_000_000)
     with Volume.ephemeral() as volume:
@@ -231,6 +237,7 @@ def test_reading(tmp_path: Path) -> None:
             content(volume, "dir")
 
 
+@once
 def test_removing_and_copying() -> None:
     with Volume.ephemeral() as volume:
         for path in ("a", "d/one", "d/two"):
@@ -255,6 +262,7 @@ def test_removing_and_copying() -> None:
         assert volume.list_files() == ["b", "e/a", "e/b", "e/one", "e/two"]
 
 
+@once
 def test_names() -> None:
     with pytest.raises(NotFoundError, match="create_if_missing"):
         Volume.from_name("absent").listdir()
@@ -286,10 +294,12 @@ async def async_use() -> list[object]:
         return [pieces, [entry.path async for entry in volume.iterdir()]]
 
 
+@once
 def test_awaited() -> None:
     assert anyio.run(async_use) == [[b"async"], ["a"]]
 
 
+@once
 def test_survives_a_restart(scratch: Path) -> None:
     settings = load_config({"backend": "process", "home": scratch / "volumes"})
     volume = Volume.from_name("kept", create_if_missing=True)
