@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from .context import current_function_call_id as current_function_call_id
     from .context import current_input_id as current_input_id
     from .context import is_local as is_local
+    from .endpoints import asgi_app as asgi_app
+    from .endpoints import fastapi_endpoint as fastapi_endpoint
+    from .endpoints import web_endpoint as web_endpoint
+    from .endpoints import web_server as web_server
+    from .endpoints import wsgi_app as wsgi_app
     from .errors import Error as Error
     from .function import Function as Function
     from .image import Image as Image
@@ -38,6 +43,8 @@ if TYPE_CHECKING:
     from .shared import Dict as Dict
     from .shared_queue import Queue as Queue
     from .volume import Volume as Volume
+    from .web_requests import WebRequest as WebRequest
+    from .web_requests import WebResponse as WebResponse
 
 _HOMES = {
     "App": "app",
@@ -54,6 +61,9 @@ _HOMES = {
     "Retries": "policy",
     "Secret": "secret",
     "Volume": "volume",
+    "WebRequest": "web_requests",
+    "WebResponse": "web_requests",
+    "asgi_app": "endpoints",
     "batched": "policy",
     "concurrent": "policy",
     "current_function_call_id": "context",
@@ -61,11 +71,15 @@ _HOMES = {
     "enable_output": "app",
     "enter": "methods",
     "exit": "methods",
+    "fastapi_endpoint": "endpoints",
     "gather": "call",
     "is_local": "context",
     "method": "methods",
     "parameter": "parameters",
     "secret_from_env": "secret",
+    "web_endpoint": "endpoints",
+    "web_server": "endpoints",
+    "wsgi_app": "endpoints",
 }
 
 __all__ = [*sorted(_HOMES), "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 from . import context
 from .errors import InvalidError
 from .face import block, both, wait
-from .function import Function, is_generator_function
+from .function import Function, endpoint_of, is_generator_function
 from .options import check
 from .types import new_id
 
@@ -95,6 +95,12 @@ class App:
         return self._open[1] if self._open else None
 
     @property
+    def registered_web_endpoints(self) -> list[str]:
+        """The names of its functions that answer HTTP."""
+        functions = self.registered_functions.items()
+        return [name for name, function in functions if endpoint_of(function.raw) is not None]
+
+    @property
     def description(self) -> str | None:
         return self._name
 
@@ -124,6 +130,40 @@ class App:
         from .cls import decorate
 
         return decorate(self, options)
+
+    def web_endpoint(
+        self,
+        path: str = "/",
+        *,
+        method: str = "GET",
+        label: str | None = None,
+        requires_proxy_auth: bool = False,
+    ) -> Callable[[Any], Function[..., Any]]:
+        """Answer requests for a path with this function, without any web framework.
+
+        Parts of the path in braces, the query and a JSON body's fields become its arguments by name;
+        a parameter annotated `WebRequest` gets the whole request. It returns something JSON-able,
+        text, bytes, a pair (body, status), or a `WebResponse`. Stands above or below
+        `@app.function(…)`, or alone. All endpoints of an app share one host name; the path chooses.
+        Raises InvalidError for a wrong path, method or function.
+        """
+        from .endpoints import mark, simple_endpoint
+
+        if not isinstance(path, str):
+            raise InvalidError('@app.web_endpoint needs a path: @app.web_endpoint("/hello")')
+        endpoint = simple_endpoint(path, method, label, requires_proxy_auth)
+
+        def register(raw: Any) -> Function[..., Any]:
+            if isinstance(raw, Function):
+                mark(raw.raw, endpoint, "@app.web_endpoint")  # type: ignore[arg-type]  # it has code
+                _check_web(raw)
+                return raw
+            mark(raw, endpoint, "@app.web_endpoint")
+            function: Function[..., Any] = self.function()(raw)
+            function._implicit = True
+            return function
+
+        return register
 
     def local_entrypoint(
         self, _wrong: Any = None, /, *, name: str | None = None
@@ -304,6 +344,9 @@ class _FunctionDecorator:
     def __call__(self, raw: Any) -> Any:
         if inspect.isclass(raw):
             raise TypeError(f"{raw.__name__} is a class: use @app.cls()")
+        if isinstance(raw, Function) and raw._implicit:
+            self._app.registered_functions.pop(raw.name, None)
+            raw = raw.raw
         if isinstance(raw, Function):
             raise InvalidError(f"{raw.name} is decorated with @app.function twice")
         if not callable(raw):
@@ -320,8 +363,20 @@ class _FunctionDecorator:
         function: Function[..., Any] = Function(
             raw, self._app, name, options, is_generator=generator
         )
+        _check_web(function)
         self._app._register(function, self._app.registered_functions)
         return function
+
+
+def _check_web(function: Function[..., Any]) -> None:
+    """Some options say how a call is repeated or started; a web request is neither."""
+    options = function._options
+    if endpoint_of(function.raw) is None:
+        return
+    if options.retries is not None:
+        raise InvalidError(f"{function.name} is a web endpoint: a request is not retried")
+    if options.schedule is not None:
+        raise InvalidError(f"{function.name} is a web endpoint, so it cannot have a schedule")
 
 
 def _require_no_arguments(raw: Callable[..., Any]) -> None:

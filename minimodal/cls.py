@@ -17,7 +17,7 @@ from . import context, parameters, pickling
 from .callee import Callee, with_batches, with_max_inputs
 from .codec import from_plain
 from .errors import InvalidError, NotFoundError
-from .function import Function
+from .function import Function, endpoint_of
 from .methods import OBJECT, Method, hooks_of, members, methods_of
 from .options import Arguments, Options, check
 from .types import ClassShape
@@ -135,11 +135,15 @@ class Cls(Callee, Generic[T]):
     def _spec_fields(self) -> dict[str, Any]:
         """What a class adds to its FunctionSpec (specs.py)."""
         fields: dict[str, Any] = {"is_class": True, "shape": self.shape}
-        for each in methods_of(self.raw).values() if self.raw else ():
+        web = []
+        for name, each in methods_of(self.raw).items() if self.raw else ():
             options = getattr(each.raw, "__minimodal_options__", {})
             if "batching" in options:
                 fields["batching"] = options["batching"]
-        return fields
+            endpoint = endpoint_of(each.raw)
+            if endpoint is not None:
+                web.append((name, endpoint))
+        return {**fields, "web_methods": tuple(web)}
 
     def __reduce__(self) -> Any:
         if self._base is not None and self._known_key is None:

@@ -65,6 +65,19 @@ class Config:
         default=8787,
         metadata=_by(readers.whole(0, 65535), "first port that the gateway tries; 0: any"),
     )
+    host: str = field(
+        default="127.0.0.1",
+        metadata=_by(readers.text, "address that the gateway listens on; others need tokens"),
+    )
+    strict_port: bool = field(
+        default=False, metadata=_by(readers.flag, "a taken port is an error, not the next one")
+    )
+    host_names: tuple[str, ...] = field(
+        default=(), metadata=_by(readers.names, "names of this machine that the gateway answers to")
+    )
+    show_errors: bool = field(
+        default=False, metadata=_by(readers.flag, "web endpoints answer 500 with the traceback")
+    )
     cpu_budget: float | None = field(
         default=None, metadata=_by(readers.cores, "cores for all containers together")
     )

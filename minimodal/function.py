@@ -18,6 +18,7 @@ from .types import Call, Outcome, Payload, new_id
 if TYPE_CHECKING:
     from .app import App
     from .protocols import Abandon, Client
+    from .types import WebEndpoint
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,6 +47,7 @@ class Function(Callee, MapMethods[P, R], Generic[P, R]):
         self._address(name, app, options, key, base)
         self.raw = raw
         self._method = method
+        self._implicit = False  # @app.web_endpoint registered it; @app.function above may follow
         self._generator = is_generator
         if raw is not None:
             self.__wrapped__ = raw
@@ -111,6 +113,7 @@ class Function(Callee, MapMethods[P, R], Generic[P, R]):
 
     async def _call(self, args: Any, kwargs: Any, stream: bool = False) -> tuple[Client, Call]:
         """The resolved client and a new Call. Pickling happens here, in the caller's thread."""
+        self._require_no_endpoint()
         client = self._client()
         key = await self._key(client)
         if args or kwargs:
@@ -125,6 +128,23 @@ class Function(Callee, MapMethods[P, R], Generic[P, R]):
         if here is not None:
             call.parent, call.depth = here.call_id, here.depth + 1
         return call
+
+    @both
+    async def get_web_url(self) -> str | None:
+        """The URL of its web endpoint, None where it has none. Opens its app if need be."""
+        if self.raw is not None and endpoint_of(self.raw) is None:
+            return None
+        key = await self._key(context.get_client())
+        reply = await context.ask("web.url", key=key, method=self._method)
+        url: str | None = reply.fields["url"]
+        return url
+
+    def _require_no_endpoint(self) -> None:
+        if self.raw is not None and endpoint_of(self.raw) is not None:
+            raise InvalidError(
+                f"{self._name} is a web endpoint: it is called by HTTP at the URL that "
+                ".get_web_url() gives; .local() runs the function itself here"
+            )
 
     def _require_plain(self, used: str, instead: str) -> None:
         if self._generator:
@@ -164,7 +184,7 @@ class Function(Callee, MapMethods[P, R], Generic[P, R]):
 
     def _spec_fields(self) -> dict[str, Any]:
         """What a function adds to its FunctionSpec (specs.py)."""
-        return {"is_generator": self._generator}
+        return {"is_generator": self._generator, "web": endpoint_of(self.raw)}
 
     @staticmethod
     def from_name(
@@ -234,3 +254,9 @@ class _LazyStream(Generic[T]):
 
 def is_generator_function(raw: Callable[..., Any]) -> bool:
     return inspect.isgeneratorfunction(raw) or inspect.isasyncgenfunction(raw)
+
+
+def endpoint_of(raw: object) -> WebEndpoint | None:
+    """What a web decorator left on a function (endpoints.py, which most programs never load)."""
+    found: WebEndpoint | None = getattr(raw, "__minimodal_options__", {}).get("web")
+    return found

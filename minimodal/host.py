@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .engine.client import LoopClient
     from .engine.engine import Engine
     from .engine.events import Event
+    from .gateway.door import Door, Settings
 
 STOP_TIMEOUT = 30.0
 
@@ -52,6 +53,7 @@ class Host:
         self._subscribers: list[Callable[[Event], None]] = []
         self.client: LoopClient
         self.engine: Engine
+        self.door: Door  # the gateway, open or not
         self.loop: asyncio.AbstractEventLoop
 
     def subscribe(self, subscriber: Callable[[Event], None]) -> None:
@@ -70,6 +72,26 @@ class Host:
         self._ready.result()
         self._previous = context.set_client(self.client)
         return self
+
+    def open_gateway(self) -> str:
+        """Open the gateway if it is not open, and give the URL of the dashboard.
+
+        Raises StateError where no port is free.
+        """
+        opened: Future[str] = Future()
+
+        async def open_it() -> None:
+            try:
+                await self.door.open()
+                opened.set_result(self.door.url)
+            except Exception as error:
+                opened.set_exception(error)
+
+        def begin() -> None:
+            self.engine.tasks.start_soon(open_it)
+
+        _call_in(self.loop, begin)
+        return opened.result()
 
     def stop(self) -> None:
         """Stop the engine: running calls are cancelled, containers are gone when this returns."""
@@ -119,6 +141,18 @@ class Host:
         finally:
             client_threads.discard(threading.get_ident())
 
+    def _gateway_settings(self) -> Settings:
+        from .gateway.door import Settings
+
+        config = self.config
+        return Settings(
+            host=config.host,
+            port=config.port,
+            strict_port=config.strict_port,
+            show_errors=config.show_errors,
+            names=config.host_names,
+        )
+
     async def _main(self) -> None:
         import anyio
 
@@ -127,6 +161,8 @@ class Host:
         from .engine.engine import open_engine
         from .engine.objects import open_objects
         from .engine_lock import hold_engine_lock, sweep_dead_engines
+        from .gateway.ask import asker
+        from .gateway.door import open_door
         from .home import open_home
         from .types import new_id
 
@@ -155,6 +191,11 @@ class Host:
                 engine.events.subscribe(subscriber)
             engine.events.publish("notice", "backend", text=choice.why)
             self.client = LoopClient(engine, self.loop)
+            self.door = await stack.enter_async_context(
+                open_door(engine.web, asker(self.client), self._gateway_settings())
+            )
+            self.door.on_open = lambda url: engine.events.publish("gateway.open", url)
+            engine.web.serve_with(self.door.open, self.door.url_of)
             self._ready.set_result(None)
             try:
                 await stop.wait()

@@ -95,3 +95,11 @@ def cores(value: Any) -> float:
     except (ValueError, KeyError):
         pass
     raise Unfit("a number of cores above zero, such as 1.5")
+
+
+def names(value: Any) -> tuple[str, ...]:
+    """A list of names, or a text with commas between them."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if isinstance(parts, (list, tuple)) and all(isinstance(part, str) for part in parts):
+        return tuple(part.strip().lower() for part in parts if part.strip())
+    raise Unfit("names with commas between them")

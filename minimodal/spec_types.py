@@ -62,6 +62,18 @@ class WebEndpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class WebRoute:
+    """Where a request to an endpoint goes: a function's key, and the method of a class."""
+
+    key: str
+    method: str
+    endpoint: WebEndpoint
+    app: str  # name
+    function: str
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
 class ScheduleSpec:
     """Data of `Cron` (expression, timezone) or `Period` (seconds and calendar months)."""
 

@@ -10,12 +10,14 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import context, pickling, tracebacks
 from .call import source_paths
 from .codec import to_plain
+from .endpoints import labelled
 from .errors import InvalidError
 from .home import open_home
 from .options import RESOURCE_OPTIONS, SCALING_OPTIONS, Options
@@ -107,7 +109,7 @@ async def spec_of(
     image = options.image or app._default_image()
     secrets = (*app._secrets, *(options.secrets or ()))
     volumes = {**app._volumes, **(options.volumes or {})}
-    return FunctionSpec(
+    spec = FunctionSpec(
         app=app_id,
         name=function.name,
         target=await target_of(raw, options, snapshots),
@@ -126,6 +128,19 @@ async def spec_of(
         runtime=options.runtime,
         **{**_decorated(raw), **function._spec_fields()},
     )
+    return _with_labels(spec, app.name or script_stem())
+
+
+def _with_labels(spec: FunctionSpec, app: str) -> FunctionSpec:
+    """Endpoints whose label is not given get one: "app-function", or "app-class-method"."""
+    web = labelled(spec.web, app, spec.name) if spec.web else None
+    methods = tuple((name, labelled(each, app, spec.name, name)) for name, each in spec.web_methods)
+    return replace(spec, web=web, web_methods=methods)
+
+
+def script_stem() -> str:
+    """A name for an app without one: its script's."""
+    return Path(sys.argv[0] or "app").stem
 
 
 def _decorated(raw: Any) -> dict[str, Any]:

@@ -118,6 +118,7 @@ class Call:
     parent: str | None = None  # call id of the caller inside a container
     depth: int = 0  # nesting, bounded by the engine
     stream: bool = False  # a generator: items are read with call.next
+    web: bool = False  # a web request: payload and items are asgi_messages, more comes as INPUT
     durable: bool = False  # recorded in the store before it is accepted
     group: str | None = None  # the map or spawn_map it belongs to
     index: int = 0  # position in the group
@@ -158,9 +159,10 @@ if TYPE_CHECKING:
     from .spec_types import ScheduleSpec as ScheduleSpec
     from .spec_types import VolumeMount as VolumeMount
     from .spec_types import WebEndpoint as WebEndpoint
+    from .spec_types import WebRoute as WebRoute
 
 _LATER = frozenset(
-    "Batching ByName ByValue Capabilities ClassParameter ClassShape ContainerSpec ExitReason FunctionSpec ImageRef Mount ScheduleSpec VolumeMount WebEndpoint".split()
+    "Batching ByName ByValue Capabilities ClassParameter ClassShape ContainerSpec ExitReason FunctionSpec ImageRef Mount ScheduleSpec VolumeMount WebEndpoint WebRoute".split()
 )
 
 

@@ -50,6 +50,8 @@ class Kind(IntEnum):
     CANCEL = 24  # E → X
     CREDIT = 25  # E → X: meta: number of items that may be yielded more
     RETURNED = 26  # X → E: this call was recalled before it began
+    INPUT = 27  # E → X: body: one more part of what a running call reads (a web request's body)
+    TAKEN = 28  # X → E: meta: number of INPUTs that the running call has read
     REQUEST = 30  # C → E: JSON [op, fields]; body payload
     REPLY = 31  # E → C: JSON fields; body payload
     REFUSED = 32  # E → C: JSON error class name, message

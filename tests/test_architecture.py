@@ -17,7 +17,7 @@ ROOMS = {
     1: "app callee methods parameters function mapping options specs call cls image volume secret shared policy cron_fields "
     "named parts shared_keys shared_queue volume_paths volume_reading volume_upload "
     "endpoints sandbox sources connection agent ignore image_arguments localfiles recipe recipe_files "
-    "recipe_function source_imports",
+    "recipe_function source_imports asgi_messages web_requests",
     2: "backends images",
     3: "engine gateway",
     4: "host config readers output",
@@ -34,6 +34,8 @@ OWNERS = {
     "cloudpickle": "pickling",
     "croniter": "engine",
     "dotenv": "secret",
+    "fastapi": "agent",  # of the function's image; never needed on the host
+    "h11": "gateway",
     "nacl": "engine",
     "prometheus_client": "gateway",
     "rich": "cli",
@@ -45,7 +47,7 @@ OWNERS = {
     "watchfiles": "cli",
     "websockets": "gateway",
 }
-LAZY = {"cloudpickle", "dotenv", "rich", "tomli", "watchfiles"}  # never at module level
+LAZY = {"cloudpickle", "dotenv", "fastapi", "rich", "tomli", "watchfiles"}  # never at module level
 
 BANNED = {
     "asyncio.create_task": "start tasks in a task group",

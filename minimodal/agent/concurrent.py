@@ -16,21 +16,26 @@ import time
 import traceback
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minimodal import context, pickling
-from minimodal.errors import InputCancellation
+from minimodal.errors import InputCancellation, InvalidError
 from minimodal.types import Payload
 from minimodal.wire import Frame, Kind
 
 from . import logs
 from .batches import Batch, results_of
+from .conversation import Conversation
 from .executor import Credits, Input, farewell, report_failure, result_of, seconds_since
 from .link import Link
 from .slot_words import INTERRUPT, SlotWords
 from .target import Start, Target, is_async
 from .zygote import failed
 
+if TYPE_CHECKING:
+    from .web import WebApps
+
+NOTHING = Payload(b"")
 STOP_PATIENCE = 1.0  # seconds that cancelled inputs have before @exit runs
 
 
@@ -70,6 +75,12 @@ class ConcurrentExecutor:
         self._threads = ThreadPoolExecutor(start.max_inputs, "minimodal-input")
         self._gathered: list[Input] = []  # members of a batch whose frames are arriving
         self._missing = 0  # how many are still to come
+        self._conversations: dict[int, Conversation] = {}
+        self._web: WebApps | None = None
+        if start.fields.get("web"):
+            from .web import WebApps
+
+            self._web = WebApps(start, target, self._threads)
         self._done: asyncio.Event
 
     def run(self) -> int:
@@ -82,6 +93,8 @@ class ConcurrentExecutor:
         try:
             for enter in self._target.enter():
                 await _maybe(enter())
+            if self._web is not None:
+                await self._web.start()
         except BaseException as error:
             return report_failure(self._link, error)
         logs.flush()
@@ -93,6 +106,8 @@ class ConcurrentExecutor:
         if tasks:
             await asyncio.wait(tasks, timeout=STOP_PATIENCE)
         loop.remove_reader(self._link.sock.fileno())
+        if self._web is not None:
+            await self._web.stop()
         for leave in self._target.leave():
             try:
                 await _maybe(leave())
@@ -114,6 +129,10 @@ class ConcurrentExecutor:
                 self._on_call(Input(frame))
             case Kind.CANCEL:
                 self._cancel(frame.seq)
+            case Kind.INPUT if frame.seq in self._conversations:
+                self._conversations[frame.seq].feed(frame.payload)
+            case Kind.CREDIT if frame.seq in self._conversations:
+                self._conversations[frame.seq].credited(int(frame.meta))
             case Kind.CREDIT if frame.seq in self._credits:
                 budget, more = self._credits[frame.seq]
                 budget.taken(int(frame.meta))
@@ -125,6 +144,10 @@ class ConcurrentExecutor:
 
     def _on_call(self, one: Input) -> None:
         """Start a task for an input, or for a batch when its last member is here."""
+        if one.web and self._web is not None and self._is_web(one):
+            # Made here, before its task runs: its input may follow in the next frame.
+            state = self._web.state(one.method)
+            self._conversations[one.seq] = Conversation(self._link, one, state)
         self._missing = (self._missing or one.batch) - 1
         self._gathered.append(one)
         if self._missing:
@@ -140,6 +163,7 @@ class ConcurrentExecutor:
     def _forget(self, work: Work) -> None:
         for one in work.inputs:
             self._works.pop(one.seq, None)
+            self._conversations.pop(one.seq, None)
             context.calls_on_loop.discard(one.call_id)
             if not work.entered:  # a task that is cancelled before its first step never takes it
                 self._fail(one, InputCancellation("this input was cancelled"))
@@ -169,6 +193,10 @@ class ConcurrentExecutor:
             return
         started = time.perf_counter()
         try:
+            if one.web or self._is_web(one):
+                await self._serve(one)
+                self._answer(one, started, NOTHING)
+                return
             args, kwargs = one.arguments()
             function = self._target.callable(one.method)
             if one.stream:
@@ -194,6 +222,26 @@ class ConcurrentExecutor:
     def _answer(self, one: Input, started: float, payload: Payload) -> None:
         logs.flush()
         self._link.send(Kind.RESULT, one.seq, seconds_since(started), payload)
+
+    def _is_web(self, one: Input) -> bool:
+        return self._web is not None and one.method in self._web.endpoints
+
+    async def _serve(self, one: Input) -> None:
+        conversation = self._conversations.get(one.seq)
+        if conversation is None or self._web is None:
+            raise InvalidError(
+                "this is a web endpoint, and it is called by HTTP"
+                if not one.web
+                else "this is no web endpoint"
+            )
+        try:
+            await self._web.serve(one.method, conversation)
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            # The client gets no traceback, so it goes where the developer looks.
+            traceback.print_exc()
+            raise
 
     def _fail(self, one: Input, error: BaseException) -> None:
         logs.flush()

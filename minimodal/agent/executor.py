@@ -39,7 +39,7 @@ def execute(path: str, slot: int, start: Start, target: Target, shared: mmap) ->
     link.send(Kind.HELLO, meta=json.dumps({"role": "executor", "slot": slot, "pid": os.getpid()}))
     logs.capture(link)
     words = SlotWords(shared, slot)
-    if target.wants_loop or start.max_inputs > 1 or target.is_batched:
+    if target.wants_loop or start.max_inputs > 1 or target.is_batched or start.fields.get("web"):
         from .concurrent import ConcurrentExecutor
 
         return ConcurrentExecutor(link, words, start, target).run()
@@ -49,7 +49,7 @@ def execute(path: str, slot: int, start: Start, target: Target, shared: mmap) ->
 class Input:
     """A CALL frame, taken apart."""
 
-    __slots__ = ("batch", "call_id", "depth", "method", "payload", "seq", "stream")
+    __slots__ = ("batch", "call_id", "depth", "method", "payload", "seq", "stream", "web")
 
     def __init__(self, frame: Frame) -> None:
         self.seq = frame.seq
@@ -57,6 +57,7 @@ class Input:
         self.batch = int(batch)  # members of its batch; 1 where it is none
         self.depth = int(depth)
         self.stream = stream == "1"
+        self.web = stream == "w"
         self.payload = frame.payload
 
     @property
@@ -85,7 +86,8 @@ def seconds_since(started: float) -> str:
 class Credits:
     """How many items a generator may yield before the consumer has taken earlier ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, items: int = CREDIT_ITEMS, nbytes: int = CREDIT_BYTES) -> None:
+        self._limits = items, nbytes
         self._sizes: list[int] = []
         self._bytes = 0
 
@@ -99,7 +101,8 @@ class Credits:
 
     @property
     def exhausted(self) -> bool:
-        return len(self._sizes) >= CREDIT_ITEMS or self._bytes >= CREDIT_BYTES
+        items, nbytes = self._limits
+        return len(self._sizes) >= items or self._bytes >= nbytes
 
 
 def report_failure(link: Link, error: BaseException) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from minimodal.types import Call, CallState, Failure, Outcome, Payload
 
 if TYPE_CHECKING:
+    from .exchange import InputWindow
     from .pool import Pool
     from .slot import Slot
 
@@ -24,6 +25,7 @@ class LiveCall:
         "call",
         "cleared",
         "durable",
+        "inputs",
         "losses",
         "outcome",
         "pool",
@@ -60,6 +62,7 @@ class LiveCall:
         self.waiting = 0  # nested calls that its user code waits for
         self.stalling = 0  # of those, the ones that block its executor's loop
         self.stream = StreamBuffer() if call.stream else None
+        self.inputs: InputWindow | None = None  # of a web request
 
     @property
     def decided(self) -> bool:

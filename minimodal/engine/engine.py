@@ -50,6 +50,7 @@ from .planner import Planner
 from .pool import Pool
 from .store import Durability, open_store
 from .tenants import Tenants
+from .web import Web
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -95,6 +96,7 @@ class Engine:
         CallOps(self)
         FunctionOps(self)
         objects.add_to(self.ops, self.waiting)
+        self.web = Web(self)
         self._images: dict[str, ImageRef] = {}
         self._building: set[str] = set()
         self._bug: Exception | None = None
@@ -110,10 +112,12 @@ class Engine:
         if deployed:
             await self.objects.secrets.keep(specs)
         images = {spec.image.digest: spec.image for spec in specs if spec.image is not None}
+        await self.web.prepare(specs)
         await self._build_all(images.values())
         self.apps[app_id] = App(app_id, name, deployed)
         for spec in specs:
             self.add_pool(spec, name).reopened()
+        self.web.changed()
         self.events.publish("app.opened", name or app_id, app=app_id, deployed=deployed)
 
     def close_app(self, app_id: str) -> None:
@@ -122,6 +126,7 @@ class Engine:
             return
         for key in [k for k, pool in self.pools.items() if pool.spec.app == app_id]:
             self._close_pool(self.pools.pop(key))
+        self.web.changed()
         self.events.publish("app.closed", app.name or app_id, app=app_id)
 
     def _close_pool(self, pool: Pool) -> None:

@@ -10,6 +10,7 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from minimodal.codec import to_plain
 from minimodal.errors import CircuitOpen
 from minimodal.policy import delay_before
 from minimodal.tracebacks import SOURCES_DIR
@@ -30,6 +31,7 @@ from minimodal.types import (
 from .autoscaler import smooth
 from .breaker import Breaker
 from .calls import LiveCall, failed
+from .exchange import web_of
 from .gathering import Gathering
 from .scheduler import FairQueue
 from .session import Session
@@ -99,6 +101,7 @@ class Pool:
             "is_batched": spec.batching is not None,
             "is_class": spec.is_class,
             "workdir": session.image.workdir,
+            "web": {name: to_plain(endpoint) for name, endpoint in web_of(spec)},
         }
         data, parameters = b"", spec.parameters or EMPTY
         match spec.target:
@@ -222,6 +225,8 @@ class Pool:
         """Calls that take microseconds are sent ahead, so the executor never waits for us."""
         if self.service_time is None or self.service_time > PREFETCH_BELOW or self.spec.single_use:
             return None
+        if self.spec.web or self.spec.web_methods:
+            return None  # a request may wait long for its client, with others behind it
         if self.room > 1 or self.gathering is not None:
             return None
         depth = min(MAX_PREFETCH, 1 + int(PREFETCH_BELOW / max(self.service_time, 1e-6)))

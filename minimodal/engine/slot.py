@@ -46,6 +46,7 @@ class Slot:
         self._batches: dict[int, set[int]] = {}  # by seq: the members of its batch that still run
         self._running_batches = 0
         self.retiring = False
+        self._doomed = False  # its process is being killed
         self._recall: asyncio.TimerHandle | None = None
 
     def connect(self, peer: Peer) -> None:
@@ -64,7 +65,9 @@ class Slot:
     @property
     def accepting(self) -> bool:
         """Whether new calls may be given to it at all, if it has room."""
-        return self.ready and not self._ending and not self.stalled
+        if not self.ready or self._doomed or self.stalled:
+            return False
+        return not self._ending or all(map(self._left, self._ending))
 
     @property
     def stalled(self) -> bool:
@@ -99,9 +102,11 @@ class Slot:
         self.inflight[live.seq] = live
         if not self._serial or len(self.inflight) == 1:
             self._begin(live)
-        stream = "1" if call.stream else ""
+        stream = "w" if call.web else "1" if call.stream else ""
         meta = f"{call.id}\0{call.method}\0{call.depth}\0{stream}\0{batch}"
         self._peer.send(Kind.CALL, live.seq, meta, call.payload)
+        if live.inputs is not None:
+            live.inputs.connect(self, live.seq)
         if self._serial and len(self.inflight) > 1 and self._recall is None:
             self._recall = engine.loop.call_later(RECALL_AFTER, self._recall_if_slow, self._head())
 
@@ -147,7 +152,20 @@ class Slot:
     def _interrupt(self, live: LiveCall) -> None:
         self.session.interrupt(self.index, live.seq)
         loop = self.session.pool.engine.loop
-        self._kills[live.seq] = loop.call_later(GRACE, self.session.kill_slot, self)
+        self._kills[live.seq] = loop.call_later(GRACE, self._kill_for, live)
+
+    def _kill_for(self, live: LiveCall) -> None:
+        """It did not react. But a client that left must not cost other clients their answers."""
+        if self._left(live.seq) and len(self.inflight) > 1:
+            loop = self.session.pool.engine.loop
+            self._kills[live.seq] = loop.call_later(GRACE, self._kill_for, live)
+        else:
+            self._doomed = True
+            self.session.kill_slot(self)
+
+    def _left(self, seq: int) -> bool:
+        """It is a web request whose client has gone."""
+        return self.inflight[seq].call.web and self._ending[seq] is CallState.CANCELLED
 
     # --- prefetched calls ----------------------------------------------------------------------------
 
@@ -205,6 +223,11 @@ class Slot:
         if self._peer is not None:
             self._peer.send(Kind.CREDIT, live.seq, str(items))
 
+    def input(self, seq: int, data: Payload) -> None:
+        """One more part of what a running call reads."""
+        if self._peer is not None and seq in self.inflight:
+            self._peer.send(Kind.INPUT, seq, "", data)
+
     def stop(self) -> None:
         """Ask the executor to run @exit and leave."""
         if self._peer is not None:
@@ -224,6 +247,11 @@ class Slot:
                     raise ProtocolError("an item for a call that it does not have")
                 if frame.seq not in self._ending:
                     live.stream.put(frame.payload)
+            case Kind.TAKEN:
+                live = self.inflight.get(frame.seq)
+                if live is None or live.inputs is None:
+                    raise ProtocolError("it took input of a call that it does not have")
+                live.inputs.taken(int(frame.meta))
             case Kind.RETURNED:
                 if frame.seq in self._recalled:
                     self._recalled.discard(frame.seq)

@@ -1,1 +1,4 @@
-"""The web gateway: Starlette routes over a Client."""
+"""The HTTP side: user endpoints, the platform's API, metrics and the dashboard, on one port.
+
+It sees the engine through `ask` and the two Protocols of seam.py, never the engine's own objects.
+"""

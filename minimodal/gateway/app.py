@@ -1,0 +1,151 @@
+"""`Gateway`: the ASGI app behind the port. Decides who answers, and keeps count."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from minimodal.types import WebEndpoint, WebRoute
+
+from . import answers
+from .answers import Answer
+from .headers import value
+from .hosts import Goal, Kind, goal_of
+from .http_exchange import Cut, HttpExchange
+from .limits import Limits
+from .websocket_exchange import WebSocketExchange, deny
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from .seam import WebHost
+
+log = logging.getLogger("minimodal.gateway")
+
+# Counts one finished request: route (None: the platform's own), method, status, seconds.
+Observe = Callable[[WebRoute | None, str, int, float], None]
+Authorized = Callable[[Any], bool]  # whether the headers of a scope carry a token for endpoints
+
+
+class Gateway:
+    """One per engine. `platform` is the ASGI app of the API and the dashboard."""
+
+    def __init__(
+        self,
+        web: WebHost,
+        tasks: TaskGroup,
+        platform: Any,
+        *,
+        limits: Limits,
+        show_errors: bool = False,
+        names: tuple[str, ...] = (),
+        observe: Observe = lambda *_: None,
+        authorized: Authorized = lambda scope: False,
+    ) -> None:
+        self.web = web
+        self.tasks = tasks
+        self.limits = limits
+        self.show_errors = show_errors
+        self._names = names
+        self._platform = platform
+        self._observe = observe
+        self._authorized = authorized
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        started = time.perf_counter()
+        if not _in_form(scope):
+            await refuse(scope, send, Answer(400, "The request is not well formed."))
+            return
+        host = value(scope["headers"], b"host") or ""
+        method = scope.get("method", "GET")
+        goal = goal_of(host, scope["path"], method, self.web.routes(), self._names)
+        if goal.kind is Kind.PLATFORM:
+            await self._platform(scope, receive, send)
+            return
+        if goal.route is None:
+            await refuse(scope, send, self._nowhere(goal, host, method))
+            return
+        if goal.route.endpoint.requires_auth and not self._authorized(scope):
+            await refuse(scope, send, _unauthorized())
+            return
+        await self._serve(goal.route, goal.prefix, started, scope, receive, send)
+
+    async def _serve(
+        self, route: WebRoute, prefix: str, started: float, scope: Any, receive: Any, send: Any
+    ) -> None:
+        kind = WebSocketExchange if scope["type"] == "websocket" else HttpExchange
+        exchange = kind(self, scope, receive, send, route, prefix)
+        try:
+            await exchange.run()
+        except Cut as cut:
+            log.info("cut off: %s", cut)
+            raise  # the server closes the connection
+        except Exception:
+            log.exception("request to %s failed", route.function)
+            raise
+        finally:
+            seconds = time.perf_counter() - started
+            self._observe(route, scope.get("method", "WEBSOCKET"), exchange.status, seconds)
+
+    def _nowhere(self, goal: Goal, host: str, method: str) -> Answer:
+        if goal.kind is Kind.FOREIGN:
+            return Answer(403, f"{host!r} is no name of this server. Use localhost.")
+        if goal.kind is Kind.WRONG_METHOD:
+            allow = ", ".join(goal.methods)
+            status = 204 if method == "OPTIONS" else 405
+            return Answer(
+                status, "" if status == 204 else f"Allowed: {allow}", ((b"allow", allow.encode()),)
+            )
+        labels = sorted({route.endpoint.label for route in self.web.routes()})
+        here = f" Endpoints here: {', '.join(labels)}." if labels else " No endpoint runs here."
+        return Answer(404, "Not found." + here)
+
+
+def url_of(endpoint: WebEndpoint, port: int, by_name: bool) -> str:
+    """The URL of an endpoint; `by_name`: this machine resolves `*.localhost`."""
+    path = endpoint.path if endpoint.kind == "simple" else ""
+    if by_name:
+        return f"http://{endpoint.label}.localhost:{port}{path}"
+    return f"http://localhost:{port}/{endpoint.label}{path}"
+
+
+async def refuse(scope: Any, send: Any, answer: Answer) -> None:
+    if scope["type"] == "websocket":
+        await deny(scope, send, answer)
+    elif answer.status == 204:
+        headers = list(answer.headers)
+        await send({"type": "http.response.start", "status": 204, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+    else:
+        await answers.give(send, answer, scope["method"] == "HEAD")
+
+
+def _unauthorized() -> Answer:
+    return Answer(
+        401,
+        "This endpoint needs a token: Authorization: Bearer … (`minimodal token create`).",
+        ((b"www-authenticate", b'Bearer realm="minimodal"'),),
+    )
+
+
+def _in_form(scope: Any) -> bool:
+    """Mend an absolute-form target; False for what a careful server does not take."""
+    names = [name for name, _ in scope["headers"]]
+    if names.count(b"host") > 1 or (b"transfer-encoding" in names and b"content-length" in names):
+        return False  # two ways to read one request: the stuff that smuggling is made of
+    path = scope["path"]
+    if not path.startswith("/"):
+        if path.lower().startswith(("http://", "https://")):
+            target = urlsplit(scope["raw_path"].decode("latin-1"))
+            scope["raw_path"] = (target.path or "/").encode("latin-1")
+            scope["path"] = unquote(target.path or "/")
+            scope["headers"] = [
+                (name, target.netloc.encode("latin-1") if name == b"host" else text)
+                for name, text in scope["headers"]
+            ]
+        else:
+            return bool(path == "*" and scope.get("method") == "OPTIONS")
+    return "\0" not in path

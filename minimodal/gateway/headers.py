@@ -1,0 +1,73 @@
+"""Headers between a client and an app: what ends here, and what the app is told about the way. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+Header = tuple[bytes, bytes]
+
+HOP_BY_HOP = frozenset(
+    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer "
+    b"transfer-encoding upgrade".split()
+)
+_REPLACED = HOP_BY_HOP | frozenset(
+    b"x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-prefix".split()
+)
+NAMED_ON_PURPOSE = frozenset(b"content-length content-type host date".split())
+
+
+def value(headers: Iterable[Header], name: bytes) -> str | None:
+    """The last value of a header."""
+    found = None
+    for key, text in headers:
+        if key == name:
+            found = text.decode("latin-1")
+    return found
+
+
+def listed(headers: Sequence[Header]) -> frozenset[bytes]:
+    """The headers that `Connection` names: they end at the next hop too."""
+    names = [
+        name.strip().lower()
+        for key, text in headers
+        if key == b"connection"
+        for name in text.split(b",")
+    ]
+    return frozenset(names) - NAMED_ON_PURPOSE
+
+
+def to_app(headers: Sequence[Header], client: str, scheme: str, prefix: str) -> list[Header]:
+    """A request's headers for the app."""
+    dropped = _REPLACED | listed(headers)
+    kept = [each for each in headers if each[0] not in dropped]
+    host = value(headers, b"host") or ""
+    before = value(headers, b"x-forwarded-for")
+    kept += [
+        (b"x-forwarded-for", (f"{before}, {client}" if before else client).encode("latin-1")),
+        (b"x-forwarded-proto", scheme.encode()),
+        (b"x-forwarded-host", host.encode("latin-1")),
+    ]
+    if prefix:
+        kept.append((b"x-forwarded-prefix", prefix.encode()))
+    return kept
+
+
+def to_client(headers: Sequence[Header]) -> list[Header]:
+    """A response's headers for the client."""
+    dropped = (
+        HOP_BY_HOP | listed(headers) if any(k == b"connection" for k, _ in headers) else HOP_BY_HOP
+    )
+    return [(key, text) for key, text in headers if key not in dropped]
+
+
+def content_length(headers: Iterable[Header]) -> int | None:
+    """The declared length; h11 has refused what is no number."""
+    text = value(headers, b"content-length")
+    return None if text is None else int(text)
+
+
+def has_body(headers: Sequence[Header]) -> bool:
+    return any(
+        (key == b"content-length" and text != b"0") or key == b"transfer-encoding"
+        for key, text in headers
+    )

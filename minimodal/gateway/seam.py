@@ -1,0 +1,52 @@
+"""What the gateway needs of an engine: `ask` for all that is not hot, and a web host for requests."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from typing import Any, Protocol
+
+from minimodal.protocols import Reply
+from minimodal.types import CallState, Failure, Payload, WebRoute
+
+
+class Exchange(Protocol):
+    """One request that runs. Messages are packed by asgi_messages.py."""
+
+    @property
+    def call_id(self) -> str: ...
+
+    @property
+    def state(self) -> CallState: ...
+
+    @property
+    def failure(self) -> Failure | None: ...
+
+    async def send(self, message: bytes) -> bool:
+        """Give the app one more message, when it has room. False: it has ended."""
+        ...
+
+    def send_nowait(self, message: bytes) -> None: ...
+
+    async def receive(self) -> Sequence[Payload]:
+        """What the app sent, at least one message; none after its end."""
+        ...
+
+    def cancel(self) -> None: ...
+
+
+class WebHost(Protocol):
+    """Where endpoints live."""
+
+    def routes(self) -> Sequence[WebRoute]: ...
+
+    def open(self, route: WebRoute, request: bytes, user: str = "default") -> Exchange:
+        """Start a request. Raises NotFoundError, CircuitOpen or ResourceExhaustedError."""
+        ...
+
+    def retry_after(self, route: WebRoute) -> float: ...
+
+
+class Ask(Protocol):
+    """`Client.ask`, awaited."""
+
+    def __call__(self, op: str, /, **fields: Any) -> Awaitable[Reply]: ...
