@@ -74,6 +74,10 @@ class Container(Protocol):
         """End it now. Not an error if it has ended."""
         ...
 
+    def oom_kills(self) -> int:
+        """How many of its processes were killed over its memory limit; 0 where nobody counts."""
+        ...
+
     async def exec(
         self, command: tuple[str, ...], *, env: Mapping[str, str], workdir: str | None
     ) -> Process:

@@ -25,7 +25,7 @@ from minimodal.wire import Frame, Kind
 
 from . import logs
 from .link import Link, connect
-from .slot_words import INTERRUPT, SlotWords
+from .slot_words import CUT, INTERRUPT, SlotWords
 from .target import Start, Target
 from .zygote import failed
 
@@ -39,11 +39,15 @@ def execute(path: str, slot: int, start: Start, target: Target, shared: mmap) ->
     link.send(Kind.HELLO, meta=json.dumps({"role": "executor", "slot": slot, "pid": os.getpid()}))
     logs.capture(link)
     words = SlotWords(shared, slot)
-    if target.wants_loop or start.max_inputs > 1 or target.is_batched or start.fields.get("web"):
-        from .concurrent import ConcurrentExecutor
+    try:
+        many = start.max_inputs > 1 or target.is_batched
+        if target.wants_loop or many or start.fields.get("web"):
+            from .concurrent import ConcurrentExecutor
 
-        return ConcurrentExecutor(link, words, start, target).run()
-    return SerialExecutor(link, words, target).run()
+            return ConcurrentExecutor(link, words, start, target).run()
+        return SerialExecutor(link, words, target).run()
+    except OSError:
+        return CUT  # what user code raises never gets here, so it is the link or the loop
 
 
 class Input:

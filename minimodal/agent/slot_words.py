@@ -15,6 +15,8 @@ _SLOT_BYTES = 4 * _WORD.size
 MAX_SLOTS = 512
 SHARED_BYTES = MAX_SLOTS * _SLOT_BYTES
 
+CUT = 71  # exit code of an executor that can no longer reach the engine
+
 INTERRUPT = 0  # supervisor: the call that the signal is meant for
 BEGUN = 8  # executor: the last call that it took in hand
 BARRIER = 16  # supervisor, two words: calls from the first up to below the second are given back

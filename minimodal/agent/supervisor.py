@@ -21,7 +21,8 @@ from minimodal.types import Payload
 from minimodal.wire import Frame, Kind
 
 from .link import Link, connect
-from .slot_words import BARRIER, BEGUN, INTERRUPT, SHARED_BYTES, SlotWords
+from .memory import OomKills
+from .slot_words import BARRIER, BEGUN, CUT, INTERRUPT, SHARED_BYTES, SlotWords
 
 LOG_CHUNK = 64 * 1024
 
@@ -40,6 +41,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._outputs: dict[int, str] = {}
         self._shared = mmap.mmap(-1, SHARED_BYTES)
+        self._oom_kills = OomKills()
 
     def run(self) -> int:
         signal.signal(signal.SIGTERM, lambda *_: self._leave(143))
@@ -173,12 +175,19 @@ class Supervisor:
                     continue
                 if frame.kind is Kind.EXITED:
                     self._pids.pop(frame.seq, None)
+                    frame.meta = self._with_oom(frame.meta)
                 self._engine.send(frame.kind, frame.seq, frame.meta, frame.payload)
         except (EOFError, ConnectionError):
             self._selector.unregister(self._zygote.sock)
             self._zygote.close()
             self._zygote = None
         self._leave_if_done()
+
+    def _with_oom(self, meta: str) -> str:
+        fields = json.loads(meta)
+        if fields.get("signal") == signal.SIGKILL and self._oom_kills.rose():
+            fields["oom"] = True
+        return json.dumps(fields)
 
     def _on_signal(self, wake: socket.socket) -> None:
         try:
@@ -200,10 +209,11 @@ class Supervisor:
         self._zygote_pid = 0
         if self._zygote is not None:
             self._on_zygote()  # its last words, such as FAILED
+        last_words = self._with_oom(exit_fields(-signal.SIGKILL))
         for slot in list(self._pids):
             self._signal(slot, signal.SIGKILL)
             self._pids.pop(slot)
-            self._engine.send(Kind.EXITED, slot, exit_fields(-9))
+            self._engine.send(Kind.EXITED, slot, last_words)
         if code != 0 and not self._stopping:
             self._engine.send(Kind.EXITED, 2**32, exit_fields(code))
         self._leave_if_done()
@@ -250,4 +260,6 @@ def exit_fields(code: int) -> str:
     """JSON of an exit status as `waitstatus_to_exitcode` gives it."""
     if code < 0:
         return json.dumps({"signal": -code})
+    if code == CUT:
+        return json.dumps({"code": code, "cut": True})
     return json.dumps({"code": code})

@@ -281,10 +281,10 @@ class Pool:
         restartable = live.stream is None or not live.stream.produced
         if live.losses > MAX_LOSSES or not restartable:
             kind = "OutOfMemory" if reason.oom else "CallLost"
-            message = (
-                f"{self.name}: the process that ran it went away: {reason}"
-                f"{f'; tried {live.losses} times' if live.losses > 1 else ''}"
-            )
+            tried = f"; tried {live.losses} times" if live.losses > 1 else ""
+            message = f"{self.name}: the process that ran it went away: {reason}{tried}"
+            if reason.oom:
+                message = f"{self.name} ran out of memory: {self._memory_limit()}{tried}"
             self.engine.finish(live, failed(CallState.LOST, kind, message, live.losses))
             return
         live.state = CallState.QUEUED
@@ -293,6 +293,12 @@ class Pool:
             self.engine.durable.attempt_failed(live, failure, lost=True)
         self.queue.push_front(live, live.call.user, live.call.priority)
         self.engine.planner.wake()
+
+    def _memory_limit(self) -> str:
+        limit = self.spec.resources.memory_limit
+        if limit is None:
+            return "this machine has no more"
+        return f"its container's limit is {limit} MiB (memory=(request, limit))"
 
     def given_back(self, live: LiveCall, why: CallState | None) -> None:
         """A call that was sent ahead comes back before it began."""

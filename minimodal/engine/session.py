@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -14,7 +16,7 @@ from minimodal.wire import Frame, Kind
 
 from .masking import NOTHING, Mask
 from .peer import Peer
-from .slot import Slot, failure_of
+from .slot import CUT, Slot, failure_of
 
 if TYPE_CHECKING:
     from minimodal.protocols import Container
@@ -46,6 +48,8 @@ class Session:
         self.started_at = pool.engine.loop.time()
         self.idle_since = self.started_at
         self._supervisor: Peer | None = None
+        self._container: Container | None = None
+        self._oom_kills = 0  # that have been told
         self._ended = anyio.Event()
         self._stop = anyio.Event()
         self._condemned = ""
@@ -107,6 +111,7 @@ class Session:
 
     async def _attend(self, container: Container) -> ExitReason:
         reason = ExitReason()
+        self._container = container
         async with anyio.create_task_group() as tasks:
 
             async def watch() -> None:
@@ -203,6 +208,12 @@ class Session:
     def _on_exited(self, frame: Frame) -> None:
         fields = json.loads(frame.meta)
         reason = ExitReason(fields.get("code"), fields.get("signal"), bool(fields.get("oom")))
+        if self._condemned:
+            reason = ExitReason(detail=self._condemned)
+        elif reason.signal == signal.SIGKILL and self._ran_out_of_memory():
+            reason = replace(reason, oom=True)
+        elif fields.get("cut"):
+            reason = CUT
         slot = self._slot(frame.seq)
         if slot is None:
             if not self.ready:
@@ -219,6 +230,13 @@ class Session:
         elif not self._condemned:
             message = f"{self.pool.name}: an executor ended while it started: {reason}"
             self.start_failed(Failure("StartupError", message), in_enter=True)
+
+    def _ran_out_of_memory(self) -> bool:
+        """Whether its cgroup counts one more kill than we knew of."""
+        known = self._oom_kills
+        if self._container is not None:
+            self._oom_kills = self._container.oom_kills()
+        return self._oom_kills > known
 
     def _on_supervisor_lost(self, reason: str) -> None:
         self._supervisor = None

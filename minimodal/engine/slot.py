@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 GRACE = 1.0  # seconds that user code has to react to an interrupt before its executor is killed
 TAKE_BATCH = 256
+CUT_AFTER = 0.2  # seconds after which an executor without a connection is ended
+CUT = ExitReason(
+    detail="its connection to the engine was closed. Does the code close, or write over, file "
+    "descriptors that it has not opened (os.closerange, os.dup2)?"
+)
 RECALL_AFTER = 0.02  # seconds that a call may run before those behind it are given back
 
 
@@ -48,6 +53,9 @@ class Slot:
         self.retiring = False
         self._doomed = False  # its process is being killed
         self._recall: asyncio.TimerHandle | None = None
+        # Runs while its connection is gone and its end has not been reported.
+        self._cut: asyncio.TimerHandle | None = None
+        self._was_cut = False
 
     def connect(self, peer: Peer) -> None:
         self._peer = peer
@@ -302,17 +310,25 @@ class Slot:
         self.ready = False  # EXITED comes by another connection, later
         if reason.startswith("it broke"):
             self.session.condemn(reason)
-        else:
-            self.session.kill_slot(self)
+        else:  # of one that has ended the supervisor tells within milliseconds
+            loop = self.session.pool.engine.loop
+            self._cut = loop.call_later(CUT_AFTER, self._on_cut)
+
+    def _on_cut(self) -> None:
+        """It lives and cannot be reached: its user code closed our descriptor, or covers it."""
+        self._was_cut = True
+        self.session.kill_slot(self)
 
     def lost(self, reason: ExitReason) -> None:
         """The executor is gone. Its calls go back to the pool; only begun ones count a loss."""
         self.ready = False
+        if self._was_cut:
+            reason = CUT
         peer, self._peer = self._peer, None
         if peer is not None:
             peer.on_lost = lambda _: None
             peer.close()
-        for timer in (*self._kills.values(), self._recall, self._timeout):
+        for timer in (*self._kills.values(), self._recall, self._timeout, self._cut):
             if timer is not None:
                 timer.cancel()
         self._kills.clear()

@@ -1,13 +1,47 @@
+"""One platform for each backend, shared by the whole suite; the sweep after each test; the table."""
+
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from minimodal.engine import session
 from minimodal.home import Home, open_home
+from tests.conftest import BACKENDS
+from tests.faults import table
+from tests.faults.platform import Platform, Watch, open_platform, watch
+from tests.leftovers import Leftovers
+
+
+@pytest.fixture(scope="session", params=BACKENDS)
+def platform(request: pytest.FixtureRequest, home: Path) -> Iterator[Platform]:
+    """Tests with the same backend run one after the other, and share it."""
+    docker = request.param == "docker"
+    before, descriptors, shared = Leftovers.now(docker), _descriptors(), set(os.listdir("/dev/shm"))
+    with open_platform(request.param) as platform:
+        yield platform
+    left = before.left_behind(docker)
+    assert not left, "left behind by the suite:\n" + "\n".join(left)
+    assert _descriptors() <= descriptors + 2, "descriptors are left open"
+    assert set(os.listdir("/dev/shm")) <= shared
+
+
+@pytest.fixture
+def events(platform: Platform) -> Iterator[Watch]:
+    with watch(platform) as found:
+        yield found
+
+
+@pytest.fixture
+def quick_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For containers that start in this test: four missed heartbeats are noticed in 1.2 s."""
+    monkeypatch.setattr(session, "HEARTBEAT", 0.3)
 
 
 @pytest.fixture
@@ -16,3 +50,39 @@ def own_home(scratch: Path) -> Iterator[Home]:
     directory = Path(tempfile.mkdtemp(prefix="h", dir=scratch))
     yield open_home(directory)
     shutil.rmtree(directory)
+
+
+@pytest.fixture
+def seen(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Say what was seen, for the table."""
+
+    def say(words: str) -> None:
+        request.node.user_properties.append(("seen", words))
+
+    return say
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing(
+    request: pytest.FixtureRequest, home: Path, seen: Callable[[str], None]
+) -> Iterator[None]:
+    """The sweep. Warm containers of the shared platform outlive a test; they are counted at its end."""
+    table.describe(request.node)
+    if "platform" in request.fixturenames:
+        platform: Platform = request.getfixturevalue("platform")
+        yield
+        seen(platform.sweep())
+        return
+    docker = request.node.get_closest_marker("docker") is not None
+    before = Leftovers.now(docker)
+    yield
+    left = before.left_behind(docker)
+    assert not left, "left behind by this test:\n" + "\n".join(left)
+
+
+def _descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    table.show(terminalreporter)
