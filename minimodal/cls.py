@@ -126,7 +126,7 @@ class Cls(Callee, Generic[T]):
 
     async def _known_shape(self, client: Client) -> ClassShape:
         if self.shape is None:
-            reply = await context.ask("function.info", key=await self._key(client))
+            reply = await context.ask("function.info", client=client, key=await self._key(client))
             if reply.fields["shape"] is None:
                 raise NotFoundError(f"{self._name} is a function: use Function.from_name")
             self.shape = from_plain(ClassShape, reply.fields["shape"])
@@ -286,6 +286,11 @@ class _ObjectCallee(Callee):
     def __repr__(self) -> str:
         return repr(self._obj)
 
+    async def _client(self) -> Client:
+        if self._fixed_key is not None:
+            return await super()._client()
+        return await self._obj._cls._client()
+
     async def _resolve(self, client: Client) -> str:
         if self._fixed_key is not None:
             return self._fixed_key
@@ -347,6 +352,9 @@ class BoundMethod(Function[P, R]):
         """Not for one method: all methods of an object share its containers."""
         cls = self._obj._cls.name
         raise InvalidError(f"use {cls}.with_options(…)().{self._method}: a class has one pool")
+
+    async def _client(self) -> Client:
+        return await self._obj._pool._client()
 
     async def _resolve(self, client: Client) -> str:
         shape = await self._obj._cls._known_shape(client)

@@ -124,6 +124,7 @@ class Host:
         from .backends.choose import open_best
         from .engine.client import LoopClient
         from .engine.engine import open_engine
+        from .engine.visitors import serve_visitors
         from .engine_lock import hold_engine_lock, sweep_dead_engines
         from .home import open_home
         from .types import new_id
@@ -148,6 +149,7 @@ class Host:
                 )
             )
             self.engine = engine
+            await stack.enter_async_context(serve_visitors(engine, home))
             for subscriber in self._subscribers:
                 engine.events.subscribe(subscriber)
             engine.events.publish("notice", "backend", text=choice.why)

@@ -95,7 +95,10 @@ class CallOps:
     async def call_run(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         """An attached call of another process: it is cancelled when its asker gives up."""
         call = self._call(caller, fields, payload)
-        live = self._engine.accept(call)
+        call.durable = self._engine.keeps(call)
+        live = (
+            await self._engine.durable.accept(call) if call.durable else self._engine.accept(call)
+        )
         try:
             with self._engine.waiting(call.parent):
                 return outcome_reply(await self._engine.outcome_of(live))

@@ -24,6 +24,11 @@ class LogLines:
         self._partial: dict[tuple[str, str, str], str] = {}
         self._allowance: dict[str, tuple[float, float]] = {}  # container: tokens, when
         self._dropped: dict[str, int] = {}
+        self._apps: dict[str, tuple[str, str]] = {}  # container: id and name of its app
+
+    def begin(self, container: str, app: str, app_name: str) -> None:
+        """A container starts: its lines will name its app."""
+        self._apps[container] = app, app_name
 
     def add(self, function: str, container: str, call: str, stream: str, text: str) -> None:
         key = (container, call, stream)
@@ -45,12 +50,21 @@ class LogLines:
             self._publish(function, container, key[1], key[2], self._partial.pop(key))
         self._count_dropped(function, container, 0, True)
         self._allowance.pop(container, None)
+        self._apps.pop(container, None)
 
     def _publish(self, function: str, container: str, call: str, stream: str, line: str) -> None:
         if len(line) > MAX_LINE:
             line = f"{line[:MAX_LINE]}… [{len(line) - MAX_LINE} characters cut]"
+        app, app_name = self._apps.get(container, ("", ""))
         self._events.publish(
-            "log", function, text=line, stream=stream, call=call, container=container
+            "log",
+            function,
+            text=line,
+            stream=stream,
+            call=call,
+            container=container,
+            app=app,
+            app_name=app_name,
         )
 
     def _allow(self, container: str, wanted: int) -> int:

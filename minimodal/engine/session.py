@@ -13,6 +13,7 @@ from minimodal.types import ContainerSpec, ExitReason, Failure, new_id
 from minimodal.wire import Frame, Kind
 
 from .peer import Peer
+from .serving import Serving
 from .slot import Slot, failure_of
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class Session:
                     raise ProtocolError("an executor for a slot that waits for none")
                 slot.connect(peer)
             case "client":
-                self.pool.engine.serve_client(peer, self)
+                Serving(self.pool.engine, peer, self)
             case role:
                 raise ProtocolError(f"unknown role {role!r}")
 
