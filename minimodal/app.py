@@ -81,6 +81,7 @@ class App:
         self.registered_entrypoints: dict[str, LocalEntrypoint[..., Any]] = {}
         self._open: tuple[Client, str] | None = None
         self._explicit = False  # opened by run(), not ambiently
+        self._served_by: Client | None = None  # the engine elsewhere that it was deployed to
 
     def __repr__(self) -> str:
         return f"<App {self._name or 'unnamed'}>"
@@ -237,17 +238,36 @@ class App:
         return AppRun(self, name)
 
     @both
-    async def deploy(self, /, *, name: str | None = None) -> App:
-        """Register the app under its name and leave it there. `from_name` finds its functions.
+    async def deploy(self, /, *, name: str | None = None, tag: str = "") -> App:
+        """Record a version of the app under its name, and serve it. `from_name` finds its functions.
 
-        It lives in the engine of this process, or in the one that `minimodal up` runs.
-        Raises InvalidError where the app has no name.
+        It is served by the `minimodal up` of this home; where none runs, by this process while it
+        lives, and by the next `minimodal up`. `tag` is a note for `minimodal app history`. Raises
+        InvalidError where the app has no name; StartupError where a container does not start, and
+        then the version before goes on.
         """
+        from .lookup import running_up
+
+        if context.container is not None:
+            raise InvalidError("app.deploy() was called inside a container")
         self._name = name or self._name
         if not self._name:
             raise InvalidError("an app needs a name to be deployed: App('name') or deploy(name=…)")
-        await self._send(context.get_client(), self._name, deployed=True)
+        await self._deploy(running_up() or context.get_client(), tag, host=True)
         return self
+
+    async def _deploy(self, client: Client, note: str, host: bool) -> int:
+        """Send it to an engine to be recorded as a version; `host` False: it only tries it."""
+        assert self._name
+        with context.using(client):
+            functions = await self._specs(self._name)
+            reply = await context.ask(
+                "app.deploy", name=self._name, functions=functions, note=note, host=host
+            )
+        if host:
+            self._open = (client, self._name)
+            self._served_by = client if client is not context.running_client() else None
+        return int(reply.fields["version"])
 
     async def _resolve(self, client: Client) -> str:
         """The app's id at the client; opens it there if nobody has."""
@@ -259,7 +279,7 @@ class App:
         assert self._open is not None
         return self._open[1]
 
-    async def _send(self, client: Client, app_id: str, deployed: bool = False) -> None:
+    async def _specs(self, app_id: str) -> list[Any]:
         from .codec import to_plain
         from .home import open_home
         from .specs import Snapshots, spec_of
@@ -269,23 +289,26 @@ class App:
             *self.registered_functions.values(),
             *self.registered_classes.values(),
         ]
-        specs = [await spec_of(self, app_id, thing, snapshots) for thing in registered]
+        return [to_plain(await spec_of(self, app_id, each, snapshots)) for each in registered]
+
+    async def _send(self, client: Client, app_id: str) -> None:
+        functions = await self._specs(app_id)
         await context.ask(
             "app.open",
             id=app_id,
             name=self._name or "",
             description=self._name or _script_name(),
-            deployed=deployed,
-            functions=[to_plain(spec) for spec in specs],
+            deployed=False,
+            functions=functions,
         )
         self._open = (client, app_id)
 
     async def _close(self) -> None:
         if self._open is not None:
-            _, app_id = self._open
+            client, app_id = self._open
             self._open = None
             self._explicit = False
-            await context.ask("app.close", id=app_id)
+            await context.ask("app.close", client=client, id=app_id)
 
 
 class AppRun:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Mapping
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import context, pickling, tracebacks
 from .errors import (
@@ -18,6 +18,9 @@ from .errors import (
 )
 from .face import Both, BothIterator, both, both_function, stalls_loop
 from .types import Buffer, Call, CallState, Failure, Outcome, Payload
+
+if TYPE_CHECKING:
+    from .protocols import Client
 
 T = TypeVar("T")
 
@@ -116,9 +119,10 @@ def _refuse_to_wait_for_oneself(call_id: str) -> None:
 class ItemReader(Generic[T]):
     """Reads the items of a generator call in batches. What waits unread is bounded by the engine."""
 
-    def __init__(self, call_id: str, function: str) -> None:
+    def __init__(self, call_id: str, function: str, client: Client) -> None:
         self._id = call_id
         self._function = function
+        self._client = client
         self._items: list[Payload] = []
         self._ended = False
 
@@ -128,7 +132,7 @@ class ItemReader(Generic[T]):
             if self._ended:
                 raise StopAsyncIteration
             _refuse_to_wait_for_oneself(self._id)
-            reply = await context.ask("call.next", id=self._id)
+            reply = await context.ask("call.next", client=self._client, id=self._id)
             if "shape" in reply.fields:
                 self._items = unpack_items(reply.fields["shape"], reply.payload)[::-1]
             else:
@@ -141,15 +145,16 @@ class ItemReader(Generic[T]):
         """Tell the producer to stop if it has not ended."""
         if not self._ended:
             self._ended = True
-            await context.ask("call.cancel", id=self._id)
+            await context.ask("call.cancel", client=self._client, id=self._id)
 
 
 class FunctionCall(Generic[T]):
     """A call that runs, or has run, somewhere else. Its result is kept and can be read repeatedly."""
 
-    def __init__(self, object_id: str, function: str = "") -> None:
+    def __init__(self, object_id: str, function: str = "", client: Client | None = None) -> None:
         self._id = object_id
         self._function = function or f"call {object_id}"
+        self._asked = client
 
     def __repr__(self) -> str:
         return f"<FunctionCall {self._id}>"
@@ -187,7 +192,7 @@ class FunctionCall(Generic[T]):
 
     async def _get(self, timeout: float | None) -> T:
         _refuse_to_wait_for_oneself(self._id)
-        reply = await context.ask("call.wait", id=self._id, timeout=timeout)
+        reply = await context.ask("call.wait", client=self._client, id=self._id, timeout=timeout)
         if not reply.fields:
             raise builtins.TimeoutError(f"{self._function} has not finished after {timeout} s")
         value: T = value_of(outcome_from(reply.fields, reply.payload), self._function)
@@ -195,19 +200,34 @@ class FunctionCall(Generic[T]):
 
     def stream(self) -> BothIterator[T]:
         """The items of a generator that was spawned, as they are produced (`for` or `async for`)."""
-        reader: ItemReader[T] = ItemReader(self._id, self._function)
+        reader: ItemReader[T] = ItemReader(self._id, self._function, self._client)
         return BothIterator(reader.advance, reader.close)
 
     @both
     async def cancel(self, terminate_containers: bool = False) -> None:
         """Stop the work. Afterwards the outcome is fixed: cancelled, or the one recorded before."""
-        await context.ask("call.cancel", id=self._id, terminate=terminate_containers)
+        await context.ask(
+            "call.cancel", client=self._client, id=self._id, terminate=terminate_containers
+        )
 
     @both
     async def status(self) -> str:
         """queued, running, ok, error, timeout, cancelled or lost."""
-        reply = await context.ask("call.info", id=self._id)
+        reply = await context.ask("call.info", client=self._client, id=self._id)
         return str(reply.fields["state"])
+
+    @property
+    def _client(self) -> Client:
+        """The engine that took the call while that lives, else one that can read the record."""
+        if self._asked is None or not self._asked.is_alive():
+            from .lookup import client_for_calls
+
+            self._asked = client_for_calls()
+        return self._asked
+
+    def __reduce__(self) -> Any:
+        # A handle travels as its id: the other side has its own client.
+        return FunctionCall, (self._id, self._function)
 
     @staticmethod
     def gather(*calls: FunctionCall[Any]) -> list[Any]:

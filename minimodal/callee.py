@@ -42,6 +42,7 @@ class Callee:
     _fixed_key: str | None
     _base: tuple[Callee, Options] | None  # this is a variant of it
     _resolved: tuple[Client, object, str] | None  # client, opening of the app, key
+    _found: Client | None = None  # the engine that has what was looked up by name
 
     def _address(
         self,
@@ -68,15 +69,15 @@ class Callee:
 
         Raises NotFoundError where there is nothing of its name.
         """
-        key = await self._key(self._client())
-        await context.ask("function.info", key=key)
+        client, key = await self._place()
+        await context.ask("function.info", client=client, key=key)
         return self
 
     @both
     async def get_current_stats(self) -> FunctionStats:
         """How many calls wait and run, and in how many containers."""
-        key = await self._key(self._client())
-        reply = await context.ask("function.stats", key=key)
+        client, key = await self._place()
+        reply = await context.ask("function.stats", client=client, key=key)
         return FunctionStats(**reply.fields)
 
     @both
@@ -100,11 +101,39 @@ class Callee:
             "scaledown_window": scaledown_window,
         }
         options = check(f"{self._name}.update_autoscaler", given)
-        key = await self._key(self._client())
+        client, key = await self._place()
         changes = {n: getattr(options, n) for n in SCALING_OPTIONS}
-        await context.ask("function.autoscale", key=key, **changes)
+        await context.ask("function.autoscale", client=client, key=key, **changes)
 
     # --- the key -----------------------------------------------------------------------------------
+
+    async def _place(self) -> tuple[Client, str]:
+        """The client to ask, and the key that it knows the pool by."""
+        client = await self._client()
+        return client, await self._key(client)
+
+    async def _client(self) -> Client:
+        """The engine of this process, or the one that has what was looked up by name.
+
+        Raises InvalidError, before an engine is started, if it is no use.
+        """
+        self._require_app()
+        if self._base is not None:
+            return await self._base[0]._client()
+        if self._app is not None and (there := self._app._served_by) is not None:
+            if there.is_alive():
+                return there
+            self._app._served_by = None
+        if self._fixed_key is None or self._fixed_key.startswith(SAME_APP):
+            return context.get_client()
+        here = context.container
+        if here is not None and self._fixed_key.startswith(f"{here.app_id}/"):
+            return context.get_client()
+        if self._found is None or not self._found.is_alive():
+            from .lookup import client_with
+
+            self._found = await client_with(self._fixed_key)
+        return self._found
 
     async def _key(self, client: Client) -> str:
         """What `_resolve` gave, remembered until the app is closed or opened again."""
@@ -119,11 +148,6 @@ class Callee:
         """The key, if the app has not been closed since it was found."""
         resolved = self._resolved
         return resolved[2] if resolved is not None and resolved[1] is self._opening else None
-
-    def _client(self) -> Client:
-        """The current client. Raises InvalidError, before an engine is started, if it is no use."""
-        self._require_app()
-        return context.get_client()
 
     def _require_app(self) -> None:
         if self._fixed_key is None and self._base is None and self._app is None:
@@ -141,7 +165,7 @@ class Callee:
             from .specs import variant_key
 
             base, options = self._base
-            return await variant_key(await base._key(client), options)
+            return await variant_key(client, await base._key(client), options)
         assert self._app is not None
         return f"{await self._app._resolve(client)}/{self._name}"
 

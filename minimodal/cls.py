@@ -126,7 +126,7 @@ class Cls(Callee, Generic[T]):
 
     async def _known_shape(self, client: Client) -> ClassShape:
         if self.shape is None:
-            reply = await context.ask("function.info", key=await self._key(client))
+            reply = await context.ask("function.info", client=client, key=await self._key(client))
             if reply.fields["shape"] is None:
                 raise NotFoundError(f"{self._name} is a function: use Function.from_name")
             self.shape = from_plain(ClassShape, reply.fields["shape"])
@@ -294,6 +294,11 @@ class _ObjectCallee(Callee):
         if self._fixed_key is None:
             self._obj._cls._require_app()
 
+    async def _client(self) -> Client:
+        if self._fixed_key is not None:
+            return await super()._client()
+        return await self._obj._cls._client()
+
     async def _resolve(self, client: Client) -> str:
         if self._fixed_key is not None:
             return self._fixed_key
@@ -358,6 +363,9 @@ class BoundMethod(Function[P, R]):
 
     def _require_app(self) -> None:
         self._obj._pool._require_app()
+
+    async def _client(self) -> Client:
+        return await self._obj._pool._client()
 
     async def _resolve(self, client: Client) -> str:
         shape = await self._obj._cls._known_shape(client)

@@ -7,6 +7,7 @@ and again in a process that forked from the user.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -37,6 +38,16 @@ class Connection:
         self._pid = 0
         self._next = 0
         self._waiting: dict[int, Answered] = {}
+        self._refused = ""  # why the engine doesn't talk to us
+
+    def is_alive(self) -> bool:
+        """Whether the engine answers; connects if need be."""
+        try:
+            with self._lock:
+                self._connected()
+        except NotRunningError:
+            return False
+        return True
 
     def run(self, call: Call, done: Done) -> Abandon:
         def answered(answer: Reply | BaseException) -> None:
@@ -59,19 +70,27 @@ class Connection:
             self._next += 1
             seq = self._next
             self._waiting[seq] = answered
-            self._send(sock, Kind.REQUEST, seq, meta, payload)
+            try:
+                self._send(sock, Kind.REQUEST, seq, meta, payload)
+            except OSError as error:
+                self._waiting.pop(seq, None)
+                raise NotRunningError(
+                    f"the engine at {self._path} went away: {self._refused or error.strerror}"
+                ) from error
         return partial(self._abandon, seq)
 
     def close(self) -> None:
         with self._lock:
             if self._sock is not None:
-                self._sock.close()
+                with contextlib.suppress(OSError):  # wakes the reader, which closes it
+                    self._sock.shutdown(socket.SHUT_RDWR)
                 self._sock = None
 
     def _abandon(self, seq: int) -> None:
         with self._lock:
             if self._waiting.pop(seq, None) is not None and self._sock is not None:
-                self._send(self._sock, Kind.ABANDON, seq, "", EMPTY)
+                with contextlib.suppress(OSError):  # it went away, and so did what it did for us
+                    self._send(self._sock, Kind.ABANDON, seq, "", EMPTY)
 
     def _connected(self) -> socket.socket:
         if self._sock is not None and self._pid == os.getpid():
@@ -80,13 +99,18 @@ class Connection:
         try:
             sock.connect(self._path)
         except OSError as error:
+            sock.close()
             raise NotRunningError(
                 f"no engine answers at {self._path} ({error.strerror}); start one with "
                 "`minimodal up`"
             ) from error
-        self._sock, self._pid, self._waiting = sock, os.getpid(), {}
         hello = {"role": "client", "version": wire.VERSION, "pid": os.getpid()}
-        self._send(sock, Kind.HELLO, 0, json.dumps(hello), EMPTY)
+        try:
+            self._send(sock, Kind.HELLO, 0, json.dumps(hello), EMPTY)
+        except OSError as error:
+            sock.close()
+            raise NotRunningError(f"the engine at {self._path} stops just now") from error
+        self._sock, self._pid, self._waiting = sock, os.getpid(), {}
         threading.Thread(
             target=self._read, args=(sock, self._waiting), name="minimodal-client", daemon=True
         ).start()
@@ -106,11 +130,19 @@ class Connection:
         except OSError:
             pass  # closed here or lost; both end what still waits, below
         client_threads.discard(threading.get_ident())
-        for answered in list(waiting.values()):
-            answered(CallLost("the engine went away while it was asked"))
+        with self._lock:
+            if self._sock is sock:
+                self._sock = None  # the next request connects again
+            sock.close()
+            left = list(waiting.values())
+            waiting.clear()
+        for answered in left:
+            answered(CallLost(self._refused or "the engine went away while it was asked"))
 
-    @staticmethod
-    def _on_frame(waiting: dict[int, Answered], frame: Frame) -> None:
+    def _on_frame(self, waiting: dict[int, Answered], frame: Frame) -> None:
+        if frame.kind is Kind.REFUSED and not frame.seq:
+            self._refused = json.loads(frame.meta)[1]
+            return
         answered = waiting.pop(frame.seq, None)
         if answered is None:
             return  # abandoned meanwhile

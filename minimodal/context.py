@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,7 @@ output_blocks = 0  # open enable_output() blocks
 show_progress = True
 
 _client: Client | None = None
+_instead: ContextVar[Client | None] = ContextVar("minimodal_client", default=None)
 _lock = threading.Lock()
 
 
@@ -87,9 +89,19 @@ def set_client(client: Client | None) -> Client | None:
     return previous
 
 
+@contextmanager
+def using(client: Client) -> Iterator[None]:
+    """Ask another engine in this block: `app.deploy()` sends its parts to the one that hosts it."""
+    token = _instead.set(client)
+    try:
+        yield
+    finally:
+        _instead.reset(token)
+
+
 def get_client() -> Client:
     """The current client; outside containers the ambient engine is started if there is none."""
-    client = _client
+    client = _instead.get() or _client
     if client is not None:
         return client
     with _lock:
@@ -105,16 +117,29 @@ def has_client() -> bool:
     return _client is not None
 
 
+def running_client() -> Client | None:
+    """The current client if there is one; nothing is started."""
+    return _client
+
+
 def ask(
-    op: str, payload: Payload = EMPTY, *, wait: float | None = None, **fields: Any
+    op: str,
+    payload: Payload = EMPTY,
+    *,
+    wait: float | None = None,
+    client: Client | None = None,
+    **fields: Any,
 ) -> Pending[Reply]:
-    """The awaitable form of `Client.ask` on the current client. `wait` bounds the wait, in seconds."""
-    client = get_client()
+    """The awaitable form of `Client.ask`, on the current client where none is given.
+
+    `wait` bounds the wait, in seconds.
+    """
+    asked = client or get_client()
     here = this_input()
     if here is not None:
         fields.setdefault("parent", here.call_id)  # who waits lends its slot
 
     def start(answer: Callable[[Any], None]) -> Abandon:
-        return client.ask(op, fields, payload, answer)
+        return asked.ask(op, fields, payload, answer)
 
     return Pending(start, wait)

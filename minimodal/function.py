@@ -107,15 +107,14 @@ class Function(Callee, MapMethods[P, R], Generic[P, R]):
 
         A spawned call is recorded before this returns: it survives the death of this process.
         """
-        _, call = await self._call(args, kwargs, stream=self._generator)
-        await context.ask("call.spawn", call.payload, **call_fields(call))
-        return FunctionCall(call.id, self._name)
+        client, call = await self._call(args, kwargs, stream=self._generator)
+        await context.ask("call.spawn", call.payload, client=client, **call_fields(call))
+        return FunctionCall(call.id, self._name, client)
 
     async def _call(self, args: Any, kwargs: Any, stream: bool = False) -> tuple[Client, Call]:
         """The resolved client and a new Call. Pickling happens here, in the caller's thread."""
         self._require_no_endpoint()
-        client = self._client()
-        key = await self._key(client)
+        client, key = await self._place()
         if args or kwargs:
             payload = pickling.dumps((args, kwargs), f"an argument of {self._name}")
         else:
@@ -242,9 +241,9 @@ class _LazyStream(Generic[T]):
 
     async def advance(self) -> T:
         if self._reader is None:
-            _, call = await self._function._call(*self._arguments, stream=True)
-            await context.ask("call.open", call.payload, **call_fields(call))
-            self._reader = ItemReader(call.id, self._function.name)
+            client, call = await self._function._call(*self._arguments, stream=True)
+            await context.ask("call.open", call.payload, client=client, **call_fields(call))
+            self._reader = ItemReader(call.id, self._function.name, client)
         return await self._reader.advance()
 
     async def close(self) -> None:

@@ -160,6 +160,7 @@ class Host:
         from .engine.client import LoopClient
         from .engine.engine import open_engine
         from .engine.objects import open_objects
+        from .engine.visitors import serve_visitors
         from .engine_lock import hold_engine_lock, sweep_dead_engines
         from .gateway.ask import asker
         from .gateway.door import open_door
@@ -187,6 +188,7 @@ class Host:
                 )
             )
             self.engine = engine
+            await stack.enter_async_context(serve_visitors(engine, home))
             for subscriber in self._subscribers:
                 engine.events.subscribe(subscriber)
             engine.events.publish("notice", "backend", text=choice.why)

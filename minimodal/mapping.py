@@ -109,8 +109,8 @@ class MapMethods(Generic[P, R]):
         source = _inputs(inputs, spread=False)
         function: Function[Any, Any] = self  # type: ignore[assignment]  # always a Function
         async for args in _each(source):
-            _, call = await function._call(args, dict(kwargs))
-            await context.ask("call.spawn", call.payload, **call_fields(call))
+            client, call = await function._call(args, dict(kwargs))
+            await context.ask("call.spawn", call.payload, client=client, **call_fields(call))
 
 
 def _inputs(inputs: tuple[Any, ...], spread: bool) -> Iterator[Any] | AsyncIterator[Any]:

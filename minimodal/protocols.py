@@ -45,6 +45,10 @@ class Client(Protocol):
     reached by `ask` alone, so an object is added without touching this seam or the wire.
     """
 
+    def is_alive(self) -> bool:
+        """Whether its engine can be asked."""
+        ...
+
     def run(self, call: Call, done: Done) -> Abandon:
         """Run an attached call. The returned function cancels it."""
         ...

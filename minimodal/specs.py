@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .home import Home
     from .image import Image
     from .layers import ImageSpec
+    from .protocols import Client
 
 MAX_BY_VALUE_BYTES = 16 << 20
 
@@ -160,12 +161,13 @@ async def _volume_mounts(volumes: dict[str, Any]) -> tuple[VolumeMount, ...]:
     return tuple(mounts)
 
 
-async def variant_key(base: str, options: Options) -> str:
+async def variant_key(client: Client, base: str, options: Options) -> str:
     """The key of the pool that is `base` with other options; the engine makes it on first use."""
     arguments = options.arguments
     reply = await context.ask(
         "function.variant",
         arguments.payload if arguments else EMPTY,
+        client=client,
         key=base,
         **await variant_fields(options),
     )

@@ -95,10 +95,12 @@ class CallOps:
     async def call_run(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         """An attached call of another process: it is cancelled when its asker gives up."""
         call = self._call(caller, fields, payload)
+        call.durable = self._engine.keeps(call)
+        engine = self._engine
         try:
             # First of all the caller waits: its own slot must not be given this call if it is stalled.
-            with self._engine.waiting(call.parent, bool(fields.get("stalls"))):
-                live = self._engine.accept(call)
+            with engine.waiting(call.parent, bool(fields.get("stalls"))):
+                live = await engine.durable.accept(call) if call.durable else engine.accept(call)
                 return outcome_reply(await self._engine.outcome_of(live))
         except BaseException:
             self._engine.cancel(call.id)

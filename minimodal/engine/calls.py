@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from minimodal.types import Call, CallState, Failure, Outcome, Payload
 
@@ -99,6 +99,35 @@ class StreamBuffer:
         wake, self._wake = self._wake, None
         if wake is not None:
             wake()
+
+
+class Ended(NamedTuple):
+    """What is remembered of a finished attached call, without its values. Times are the loop's."""
+
+    call: Call
+    pool: Pool
+    state: CallState
+    error: str
+    attempts: int
+    losses: int
+    queued_at: float
+    started_at: float
+    finished_at: float
+
+
+def ended(live: LiveCall, outcome: Outcome, now: float) -> Ended:
+    failure = outcome.failure
+    return Ended(
+        live.call,
+        live.pool,
+        outcome.state,
+        f"{failure.type}: {failure.message}" if failure else "",
+        outcome.attempts,
+        live.losses,
+        live.queued_at,
+        live.started_at,
+        now,
+    )
 
 
 def failed(state: CallState, kind: str, message: str, attempts: int = 1) -> Outcome:

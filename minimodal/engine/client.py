@@ -31,6 +31,9 @@ class LoopClient:
         self._scheduled = False
         self._closed = False
 
+    def is_alive(self) -> bool:
+        return not self._closed
+
     def run(self, call: Call, done: Done) -> Abandon:
         self._post(partial(self._engine.run, call, done))
         return partial(self._post, partial(self._engine.cancel, call.id))

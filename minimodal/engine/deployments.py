@@ -73,6 +73,22 @@ class Deployments:
             raise NotFoundError(f"no app {app!r} is deployed")
         return _deployment(rows[0])
 
+    async def before_current(self, app: str) -> int:
+        """The number of the version before the one that runs. Raises NotFoundError."""
+        query = (
+            "SELECT max(version) FROM deployments "
+            "WHERE app = ? AND version < (SELECT current FROM apps WHERE name = ?)"
+        )
+        row = await self._database.read(lambda c: c.execute(query, (app, app)).fetchone())
+        if row[0] is None:
+            raise NotFoundError(f"the app {app!r} has no version before the one that runs")
+        return int(row[0])
+
+    async def versions(self) -> dict[str, int]:
+        """The number of the version that runs, by app."""
+        query = "SELECT name, current FROM apps WHERE current IS NOT NULL"
+        return dict(await self._database.read(lambda c: c.execute(query).fetchall()))
+
     async def running(self) -> list[Deployment]:
         """The current version of each app that is not stopped."""
         return [_deployment(row) for row in await self._select("version = current")]
@@ -81,7 +97,23 @@ class Deployments:
         """All versions of an app, the newest first; stopped or not."""
         return [_deployment(row) for row in await self._select("app = ?", app)]
 
-    async def _select(self, where: str, *values: str) -> list[Row]:
+    async def latest(self) -> list[Deployment]:
+        """Of each app the version that runs, or the newest of a stopped one."""
+        return [
+            _deployment(row)
+            for row in await self._select(
+                "version = coalesce(current, (SELECT max(version) FROM deployments WHERE app = name))"
+            )
+        ]
+
+    async def find(self, app: str, version: int) -> Deployment:
+        """Raises NotFoundError."""
+        rows = await self._select("app = ? AND version = ?", app, version)
+        if not rows:
+            raise NotFoundError(f"the app {app!r} has no version {version}")
+        return _deployment(rows[0])
+
+    async def _select(self, where: str, *values: str | int) -> list[Row]:
         query = (
             "SELECT app, version, specs, created, note, version IS current "
             f"FROM deployments JOIN apps ON app = name WHERE {where} ORDER BY app, version DESC"

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import anyio
 
 from minimodal.engine_lock import is_alive
-from minimodal.errors import Error, NotFoundError
-from minimodal.types import Call, CallState, Failure, Outcome
+from minimodal.errors import Error, NotFoundError, name_of
+from minimodal.types import Call, CallState, Failure, FunctionSpec, Outcome
 
-from .calls import LiveCall, failed
+from .calls import LiveCall, Waiter, failed
 from .pool import MAX_LOSSES
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ class Durable:
         self._engine = engine
         self.store = store
         self._home = home
-        self._known_specs: set[str] = set()
+        self._known_specs: dict[str, FunctionSpec] = {}
+        self._accepting: set[str] = set()
 
     # --- a call's life -------------------------------------------------------------------------------
 
@@ -58,12 +59,35 @@ class Durable:
                 return found
         return self._engine.accept(call, keep=True)
 
+    async def run_attached(self, call: Call, done: Waiter) -> None:
+        """A call that somebody waits for: on record, but cancelled when they give up."""
+        call.durable = True
+        self._accepting.add(call.id)
+        try:
+            live = await self.accept(call)
+        except Error as error:
+            done(failed(CallState.ERROR, name_of(error), str(error)))
+            return
+        finally:
+            wanted = call.id in self._accepting
+            self._accepting.discard(call.id)
+        if live.outcome is not None:
+            done(live.outcome)
+        else:
+            live.waiters.append(done)
+        if not wanted:
+            self._engine.cancel(call.id)
+
+    def give_up(self, call_id: str) -> None:
+        """Who waits for a call gives up while it is being recorded."""
+        self._accepting.discard(call_id)
+
     async def _remember(self, pool: Pool) -> None:
         """The spec, for the engine that may take the call over."""
         key = pool.spec.key
-        if key not in self._known_specs:
+        if self._known_specs.get(key) is not pool.spec:
             await self.store.recovery.put_spec(pool.spec)
-            self._known_specs.add(key)
+            self._known_specs[key] = pool.spec
 
     def begin(self, live: LiveCall, slot: Slot) -> None:
         """Record that an attempt begins, with the slot kept for it, and then send it."""
@@ -220,7 +244,7 @@ class Durable:
             return self._engine.pool_of(key)
         except NotFoundError:
             spec = await self.store.recovery.spec(key)
-            self._known_specs.add(key)
+            self._known_specs[key] = spec
             return self._engine.add_pool(spec, "")
 
     async def hand_back(self, calls: list[LiveCall]) -> None:

@@ -7,8 +7,8 @@ and Protocols: never an App, never a concrete backend, and it never unpickles an
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,12 +19,11 @@ from minimodal.clock import Clock
 from minimodal.errors import (
     Error,
     NotFoundError,
-    ProtocolError,
     ResourceExhaustedError,
     name_of,
 )
 from minimodal.layers import ImageSpec
-from minimodal.protocols import Backend, Reply
+from minimodal.protocols import Backend
 from minimodal.types import (
     EMPTY,
     Call,
@@ -34,20 +33,22 @@ from minimodal.types import (
     ImageRef,
     Outcome,
 )
-from minimodal.wire import Frame, Kind
 
+from .admin_ops import AdminOps
 from .call_ops import CallOps
-from .calls import LiveCall, Waiter, failed
+from .calls import Ended, LiveCall, Waiter, ended, failed
 from .durable import Durable
 from .events import EventLog
 from .function_ops import FunctionOps
+from .hosting import Hosting
 from .logs import LogLines
 from .nodes import Node, never_fits
 from .objects import Objects
-from .ops import Caller, Ops, Request
-from .peer import Cork, Peer
+from .ops import Ops
+from .peer import Cork
 from .planner import Planner
 from .pool import Pool
+from .rollout import Rollout
 from .store import Durability, open_store
 from .tenants import Tenants
 from .web import Web
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("minimodal.engine")
 
 CLOSE_WITHIN = 10.0  # seconds for the last words to the store
+RECENT = 1000  # finished attached calls in `minimodal calls`
 KEPT_OUTCOMES = 100_000  # finished calls whose result can still be read by id
 
 
@@ -88,44 +90,52 @@ class Engine:
         self.apps: dict[str, App] = {}
         self.calls: dict[str, LiveCall] = {}
         self._kept: dict[str, None] = {}  # finished calls in the order of their end
+        self.recent: deque[Ended] = deque(maxlen=RECENT)  # attached calls, for people
         self.blobs: dict[str, bytes] = {}
         self.planner = Planner(self, nodes)
         self.durable: Durable
         self.cork = Cork()
+        self.hosting: Hosting
         self.ops = Ops()
         CallOps(self)
         FunctionOps(self)
         objects.add_to(self.ops, self.waiting)
         self.web = Web(self)
         self._images: dict[str, ImageRef] = {}
-        self._building: set[str] = set()
+        self._building: set[Pool] = set()
         self._bug: Exception | None = None
         self._crashed = anyio.Event()
         self.seq = 0  # of the last dispatch
+        self._keys = 0
 
     # --- apps and functions --------------------------------------------------------------------------
 
     async def open_app(
         self, app_id: str, name: str, specs: list[FunctionSpec], *, deployed: bool
     ) -> None:
-        """Register functions and build their images. Raises ImageBuildError."""
-        if deployed:
-            await self.objects.secrets.keep(specs)
-        images = {spec.image.digest: spec.image for spec in specs if spec.image is not None}
-        await self.web.prepare(specs)
-        await self._build_all(images.values())
-        self.apps[app_id] = App(app_id, name, deployed)
-        for spec in specs:
-            self.add_pool(spec, name).reopened()
+        """Register functions and build their images; what is open already is replaced.
+
+        Raises ImageBuildError, StartupError; then all is as before.
+        """
+        rollout = Rollout(self, app_id, name, specs)
+        async with rollout.prepared(check=app_id in self.apps):
+            rollout.switch(deployed=deployed)
+
+    def opened(self, app_id: str, name: str, *, deployed: bool, version: int | None) -> None:
+        """All functions of an app, or of its new version, are in their places."""
+        self.apps[app_id] = App(app_id, name, deployed, version, self.clock.now())
+        self.planner.wake()
         self.web.changed()
-        self.events.publish("app.opened", name or app_id, app=app_id, deployed=deployed)
+        self.events.publish(
+            "app.opened", name or app_id, app=app_id, deployed=deployed, version=version
+        )
 
     def close_app(self, app_id: str) -> None:
         app = self.apps.pop(app_id, None)
         if app is None:
             return
-        for key in [k for k, pool in self.pools.items() if pool.spec.app == app_id]:
-            self._close_pool(self.pools.pop(key))
+        for pool in [pool for pool in self.pools.values() if pool.spec.app == app_id]:
+            self.remove_pool(pool)
         self.web.changed()
         self.events.publish("app.closed", app.name or app_id, app=app_id)
 
@@ -135,19 +145,49 @@ class Engine:
                 self._cancel_live(live)
         pool.close()
 
+    # --- pools ---------------------------------------------------------------------------------------
+
     def add_pool(self, spec: FunctionSpec, app_name: str) -> Pool:
         pool = self.pools.get(spec.key)
         if pool is not None and pool.spec == spec:
             return pool
-        if pool is not None:
-            self._close_pool(pool)
         reason = never_fits(spec.resources, self.planner.nodes)
         if reason is not None:
             raise ResourceExhaustedError(f"{spec.name} can never run here: {reason}")
-        pool = self.pools[spec.key] = Pool(self, spec, app_name)
-        pool.image = self._images.get(spec.image.digest) if spec.image else None
+        if pool is not None:
+            self.drain(pool)
+        pool = Pool(self, spec, app_name)
+        pool.image = self.image_of(spec)
+        self.place(pool, spec.key)
         self.planner.wake()
         return pool
+
+    def place(self, pool: Pool, key: str) -> None:
+        """Make `key` the name by which calls and the planner know the pool."""
+        if self.pools.get(pool.key) is pool:
+            del self.pools[pool.key]
+        pool.key = pool.queue.name = key
+        self.pools[key] = pool
+
+    def drain(self, pool: Pool) -> None:
+        """Take the pool's key away; it ends when the calls that it has are done."""
+        self.place(pool, self.new_key(f"{pool.spec.key}-"))
+        pool.drain()
+        if not pool.unfinished:
+            self.remove_pool(pool)
+
+    def remove_pool(self, pool: Pool) -> None:
+        """End a pool; calls that it has are cancelled."""
+        self.pools.pop(pool.key, None)
+        self._close_pool(pool)
+
+    def new_key(self, stem: str) -> str:
+        """A key for a pool that no call is addressed to."""
+        self._keys += 1
+        return f"{stem}{self._keys}"
+
+    def image_of(self, spec: FunctionSpec) -> ImageRef | None:
+        return self._images.get(spec.image.digest) if spec.image else None
 
     def pool_of(self, key: str) -> Pool:
         """The pool of a function's key: "app id/name", or "app name/name" of an app that runs."""
@@ -166,7 +206,7 @@ class Engine:
 
     # --- images --------------------------------------------------------------------------------------
 
-    async def _build_all(self, images: Iterable[ImageSpec]) -> None:
+    async def build_all(self, images: Iterable[ImageSpec]) -> None:
         """Build at the same time; the first failure is raised as itself and ends the others."""
         failures: list[Error] = []
 
@@ -199,8 +239,8 @@ class Engine:
 
     def build_for(self, pool: Pool) -> None:
         """Build a pool's image in the background, then let the planner try again."""
-        if pool.spec.key not in self._building:
-            self._building.add(pool.spec.key)
+        if pool not in self._building:
+            self._building.add(pool)
             self.tasks.start_soon(self._build_for, pool)
 
     async def _build_for(self, pool: Pool) -> None:
@@ -210,7 +250,7 @@ class Engine:
             failure = Failure(name_of(error), str(error))
             pool.fail_all(Outcome(CallState.ERROR, None, failure))
         finally:
-            self._building.discard(pool.spec.key)
+            self._building.discard(pool)
             self.planner.wake()
 
     # --- calls ---------------------------------------------------------------------------------------
@@ -218,11 +258,23 @@ class Engine:
     def run(self, call: Call, done: Waiter) -> None:
         """Take an attached call; `done` gets its outcome, also where it is refused."""
         try:
-            live = self.accept(call)
+            if self.keeps(call):
+                self.tasks.start_soon(self.durable.run_attached, call, done)
+            else:
+                self.accept(call).waiters.append(done)
         except Error as error:
             done(failed(CallState.ERROR, name_of(error), str(error)))
-        else:
-            live.waiters.append(done)
+
+    def keeps(self, call: Call) -> bool:
+        """Whether a call is put on record though somebody waits for it: of a deployed app, and no
+        web request. Raises NotFoundError."""
+        pool = self.pool_of(call.function)
+        app = self.apps.get(pool.spec.app)
+        if app is None or not app.deployed or call.stream:
+            return False
+        return pool.spec.web is None and all(
+            name != call.method for name, _ in pool.spec.web_methods
+        )
 
     def accept(self, call: Call, keep: bool = False) -> LiveCall:
         """Take a call. `keep`: it can be read by id after its end.
@@ -233,6 +285,7 @@ class Engine:
         try:
             live.pool.submit(live)
         except Error:
+            live.pool.unfinished -= 1
             del self.calls[call.id]
             self._kept.pop(call.id, None)
             raise
@@ -241,6 +294,7 @@ class Engine:
     def admit(self, call: Call, pool: Pool, keep: bool = False) -> LiveCall:
         """Put a call into the table, not yet into a queue."""
         live = self.calls[call.id] = LiveCall(call, pool, self.loop.time())
+        pool.unfinished += 1
         if keep:
             self._kept[call.id] = None
         return live
@@ -259,6 +313,8 @@ class Engine:
         live.outcome = outcome
         live.state = outcome.state
         call_id = live.call.id
+        if not live.durable:
+            self.recent.append(ended(live, outcome, self.loop.time()))
         if call_id not in self._kept:
             del self.calls[call_id]
         elif len(self._kept) > KEPT_OUTCOMES:
@@ -269,6 +325,9 @@ class Engine:
             waiter(outcome)
         if live.stream is not None:
             live.stream.wake()
+        live.pool.unfinished -= 1
+        if live.pool.draining and not live.pool.unfinished:
+            self.remove_pool(live.pool)
 
     async def outcome_of(self, live: LiveCall) -> Outcome:
         """Wait for a call's end. Cancelling the wait does not cancel the call."""
@@ -302,7 +361,9 @@ class Engine:
     def cancel(self, call_id: str) -> None:
         """Decide that a call is cancelled, and stop its work. Not an error if it has ended."""
         live = self.calls.get(call_id)
-        if live is not None and not live.decided:
+        if live is None:
+            self.durable.give_up(call_id)
+        elif not live.decided:
             self._cancel_live(live)
 
     def _cancel_live(self, live: LiveCall) -> None:
@@ -351,39 +412,6 @@ class Engine:
             "MODAL_TASK_ID": session.id,
         }
 
-    def serve_client(self, peer: Peer, session: Session | None) -> None:
-        """Answer the requests of a client at the other end of a socket."""
-        caller = Caller(session=session)
-        requests: dict[int, Request] = {}
-
-        def on_frame(frame: Frame) -> None:
-            if frame.kind is Kind.ABANDON:
-                abandoned = requests.pop(frame.seq, None)
-                if abandoned is not None:
-                    abandoned.abandon()
-                return
-            if frame.kind is not Kind.REQUEST:
-                raise ProtocolError(f"a client does not send {frame.kind.name}")
-            op, fields = json.loads(frame.meta)
-            seq = frame.seq
-
-            def answered(answer: Reply | BaseException) -> None:
-                requests.pop(seq, None)
-                if isinstance(answer, Reply):
-                    peer.send(Kind.REPLY, seq, json.dumps(dict(answer.fields)), answer.payload)
-                else:
-                    peer.send(Kind.REFUSED, seq, json.dumps([name_of(answer), str(answer)]))
-
-            request = requests[seq] = Request(self, op, fields, frame.payload, answered, caller)
-            request.start()
-
-        def on_lost(reason: str) -> None:
-            for request in list(requests.values()):
-                request.abandon()
-
-        peer.on_frame = on_frame
-        peer.on_lost = on_lost
-
     def crash(self, loop: asyncio.AbstractEventLoop, problem: dict[str, Any]) -> None:
         """A callback raised: our bug. The engine stops rather than go on half alive."""
         error = problem.get("exception")
@@ -406,13 +434,13 @@ class Engine:
     async def aclose(self) -> None:
         """Cancel what runs and let the containers stop; the task group waits for them.
 
-        Durable calls of deployed apps are handed back: the next engine runs them.
+        Durable calls are handed back, but those of apps that end here: the next engine runs them.
         """
-        deployed = {app.id for app in self.apps.values() if app.deployed}
+        ending = {app.id for app in self.apps.values() if not app.deployed}
         kept = [
             live
             for live in self.calls.values()
-            if live.durable and not live.decided and live.pool.spec.app in deployed
+            if live.durable and not live.decided and live.pool.spec.app not in ending
         ]
         await self.durable.hand_back(kept)
         for pool in self.pools.values():
@@ -422,10 +450,13 @@ class Engine:
 class App:
     """An app that is open."""
 
-    __slots__ = ("deployed", "id", "name")
+    __slots__ = ("deployed", "id", "name", "opened_at", "version")
 
-    def __init__(self, app_id: str, name: str, deployed: bool) -> None:
-        self.id, self.name, self.deployed = app_id, name, deployed
+    def __init__(
+        self, app_id: str, name: str, deployed: bool, version: int | None, opened_at: float
+    ) -> None:
+        self.id, self.name, self.deployed, self.version = app_id, name, deployed, version
+        self.opened_at = opened_at  # wall clock
 
 
 @asynccontextmanager
@@ -448,12 +479,15 @@ async def open_engine(
     ):
         engine = Engine(backend, tasks, clock, nodes, objects)
         engine.durable = Durable(engine, store, home)
+        engine.hosting = Hosting(engine)
+        AdminOps(engine)
         engine.loop.set_exception_handler(engine.crash)
         services.start_soon(engine.surface_crash)
         services.start_soon(engine.planner.run)
         services.start_soon(objects.volumes.commit_in_background)
         services.start_soon(store.watch)
         services.start_soon(engine.durable.run)
+        services.start_soon(engine.hosting.run)
         try:
             yield engine
         finally:

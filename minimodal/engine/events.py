@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
+
+import anyio
 
 from minimodal.clock import Clock
 
@@ -40,7 +43,7 @@ class EventLog:
         self._count += 1
         event = Event(kind, name, self._clock.now(), self._count, fields)
         self._events.append(event)
-        for subscriber in self._subscribers:
+        for subscriber in tuple(self._subscribers):  # one may leave when it is called
             subscriber(event)
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
@@ -55,4 +58,21 @@ class EventLog:
 
     def since(self, number: int, limit: int = HISTORY) -> list[Event]:
         """Events after `number` that are still kept, oldest first."""
-        return [e for e in self._events if e.number > number][:limit]
+        gone = self._count - len(self._events)
+        return list(islice(self._events, max(0, number - gone), max(0, number - gone) + limit))
+
+    @property
+    def last(self) -> int:
+        """The number of the newest event."""
+        return self._count
+
+    async def wait_after(self, number: int) -> None:
+        """Wait until there is an event with a higher number."""
+        if self._count > number:
+            return
+        came = anyio.Event()
+        unsubscribe = self.subscribe(lambda _: came.set())
+        try:
+            await came.wait()
+        finally:
+            unsubscribe()

@@ -21,6 +21,7 @@ from minimodal.types import (
 )
 
 from .ops import Caller
+from .pool import Origin
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -45,7 +46,13 @@ class FunctionOps:
         """A function with other options: a pool of its own, made on first use."""
         base = self._engine.pool_of(fields["key"])
         spec = changed(base.spec, fields["changes"], fields["variant"], payload)
-        self._engine.add_pool(spec, base.app_name)
+        pool = self._engine.add_pool(spec, base.app_name)
+        first = base.origin.base if base.origin else base.key
+        if base.origin is None:
+            arguments = spec.parameters if "arguments" in fields["changes"] else None
+            pool.origin = Origin(
+                first, dict(fields["changes"]), fields["variant"], arguments or EMPTY
+            )
         return Reply({"key": spec.key})
 
     def info(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:

@@ -31,6 +31,11 @@ class LogLines:
         """Hide these values in what the container writes from now on."""
         if mask:
             self._masks[container] = mask
+        self._apps: dict[str, tuple[str, str]] = {}  # container: id and name of its app
+
+    def begin(self, container: str, app: str, app_name: str) -> None:
+        """A container starts: its lines will name its app."""
+        self._apps[container] = app, app_name
 
     def add(self, function: str, container: str, call: str, stream: str, text: str) -> None:
         key = (container, call, stream)
@@ -66,13 +71,22 @@ class LogLines:
         self._count_dropped(function, container, 0, True)
         self._allowance.pop(container, None)
         self._masks.pop(container, None)
+        self._apps.pop(container, None)
 
     def _publish(self, function: str, container: str, call: str, stream: str, line: str) -> None:
         line = self._masks.get(container, NOTHING).text(line)
         if len(line) > MAX_LINE:
             line = f"{line[:MAX_LINE]}… [{len(line) - MAX_LINE} characters cut]"
+        app, app_name = self._apps.get(container, ("", ""))
         self._events.publish(
-            "log", function, text=line, stream=stream, call=call, container=container
+            "log",
+            function,
+            text=line,
+            stream=stream,
+            call=call,
+            container=container,
+            app=app,
+            app_name=app_name,
         )
 
     def _allow(self, container: str, wanted: int) -> int:

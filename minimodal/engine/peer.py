@@ -103,7 +103,10 @@ class Peer(asyncio.BufferedProtocol):
             log.warning("a peer broke the protocol and is cut off: %s", error)
             self.reason = f"it broke the protocol: {error}"
             if self._transport is not None:
-                self._transport.abort()
+                if self._greeted:
+                    self._transport.abort()
+                else:  # what was wrong is on its way to it
+                    self._transport.close()
 
     def eof_received(self) -> bool:
         return False
@@ -120,9 +123,9 @@ class Peer(asyncio.BufferedProtocol):
             raise ProtocolError("the first frame is no HELLO")
         fields = json.loads(frame.meta)
         if fields.get("version", wire.VERSION) != wire.VERSION:
-            raise ProtocolError(
-                f"it speaks wire version {fields['version']}, this engine {wire.VERSION}"
-            )
+            words = f"it speaks wire version {fields['version']}, this engine {wire.VERSION}"
+            self.send(Kind.REFUSED, 0, json.dumps(["ProtocolError", words]))
+            raise ProtocolError(words)
         self._greeted = True
         self._welcome(self, fields)
 

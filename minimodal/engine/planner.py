@@ -80,7 +80,7 @@ def view(pool: Pool, now: float) -> PoolView:
     calls = (call for s in pool.sessions for slot in s.slots for call in slot.inflight.values())
     running = [call.started_at for call in calls if not call.waiting]
     return PoolView(
-        key=pool.spec.key,
+        key=pool.key,
         containers=containers,
         queued=pool.queue.runnable(),
         waiting_since=min((live.queued_at for live in pool.queue.heads()), default=None),

@@ -7,7 +7,8 @@ start and stop is the planner's decision.
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from minimodal.codec import to_plain
@@ -48,12 +49,24 @@ PREFETCH_BELOW = 0.002  # seconds of service time under which calls are sent ahe
 MAX_PREFETCH = 32
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How a variant was made of another pool's function, to be made again of its next version."""
+
+    base: str
+    changes: Mapping[str, Any]
+    variant: str
+    arguments: Payload
+
+
 class Pool:
     """Owns its sessions and queue. Everything here runs on the engine's loop."""
 
     def __init__(self, engine: Engine, spec: FunctionSpec, app_name: str) -> None:
         self.engine = engine
         self.spec = spec
+        self.key = spec.key  # the engine's name for it; a draining pool gets another
+        self.draining = False  # a newer version has taken its place
         self.app_name = app_name
         self.name = spec.name
         self.scaling = _initial_scaling(spec)
@@ -67,6 +80,9 @@ class Pool:
         self.start_failures = 0  # in a row
         self.retry_start_at = 0.0  # loop time before which no container is started
         self.breaker = Breaker()
+        self.unfinished = 0  # calls that have no outcome yet
+        self.origin: Origin | None = None  # of a variant
+        self.tried: Callable[[Failure | None], None] | None = None  # told of the next start
         self.closed = False
         batching = spec.batching
         self.gathering = Gathering(batching, engine.loop, self.dispatch) if batching else None
@@ -366,6 +382,7 @@ class Pool:
         session = Session(self, self.image, node)
         session.ticket = ticket
         self.sessions.append(session)
+        self.engine.logs.begin(session.id, self.spec.app, self.app_name)
         self.engine.tasks.start_soon(session.run)
 
     def may_start(self, now: float) -> int | None:
@@ -378,6 +395,7 @@ class Pool:
 
     def session_ready(self, session: Session, seconds: float) -> None:
         self.start_failures = 0
+        self._say_tried(None)
         self.breaker.success(session.ticket)
         self.cold_start = smooth(self.cold_start, seconds)
 
@@ -394,6 +412,7 @@ class Pool:
         What cannot get better by itself (an import that raises) fails at once.
         """
         now = self.engine.loop.time()
+        self._say_tried(failure)
         self.start_failures += 1
         self.breaker.failure(session.ticket, now, f"{failure.type}: {failure.message}")
         self.retry_start_at = now + 0.1 * 2 ** min(self.start_failures, 8)
@@ -402,6 +421,18 @@ class Pool:
             return
         self.start_failures = 0
         self.fail_all(Outcome(CallState.ERROR, None, failure))
+
+    def _say_tried(self, failure: Failure | None) -> None:
+        tried, self.tried = self.tried, None
+        if tried is not None:
+            tried(failure)
+
+    def drain(self) -> None:
+        """A newer version takes the new calls; this one finishes those that it has."""
+        self.draining = True
+        self.scaling = replace(
+            self.scaling, min_containers=0, buffer_containers=0, scaledown_window=1.0
+        )
 
     def reopened(self) -> None:
         """The same function was sent again: what stood in its way may be mended."""

@@ -16,6 +16,7 @@ from minimodal.wire import Frame, Kind
 
 from .masking import NOTHING, Mask
 from .peer import Peer
+from .serving import Serving
 from .slot import CUT, Slot, failure_of
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ class Session:
                     raise ProtocolError("an executor for a slot that waits for none")
                 slot.connect(peer)
             case "client":
-                self.pool.engine.serve_client(peer, self)
+                Serving(self.pool.engine, peer, self)
             case role:
                 raise ProtocolError(f"unknown role {role!r}")
 

@@ -6,7 +6,7 @@ serves them says so with `serve_with`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from minimodal.errors import NotFoundError
@@ -43,7 +43,7 @@ class Web:
         """`serve` is awaited before the first app with an endpoint opens; it starts the gateway."""
         self._serve, self._url_of = serve, url_of
 
-    async def prepare(self, specs: list[FunctionSpec]) -> None:
+    async def prepare(self, specs: Iterable[FunctionSpec]) -> None:
         """Some app is about to open."""
         if any(web_of(spec) for spec in specs):
             await self._serve()

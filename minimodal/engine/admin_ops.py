@@ -1,0 +1,320 @@
+"""The operations for people: what runs here now, the calls, the events (see ops.py).
+
+The command line and the gateway's JSON API show these answers. All are JSON-able; times are seconds
+since the epoch, `seconds` are durations. What is only on record is record_ops.py's part.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from minimodal import __version__
+from minimodal.errors import NotFoundError
+from minimodal.protocols import Reply
+from minimodal.types import Payload
+
+from .calls import Ended, LiveCall
+from .events import Event
+from .ops import Caller
+from .record_ops import RecordOps, limit_of, states_of
+
+if TYPE_CHECKING:
+    from .engine import Engine
+    from .pool import Pool
+    from .session import Session
+
+Fields = Mapping[str, Any]
+
+LONGEST_POLL = 60.0
+EVENTS_AT_ONCE = 1000
+
+
+class AdminOps:
+    """Handlers over one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._record = RecordOps(engine.ops, engine.durable.store)
+        for name, handler in (
+            ("engine.info", self.info),
+            ("app.list", self.apps),
+            ("function.list", self.functions),
+            ("container.list", self.containers),
+            ("container.stop", self.stop_container),
+            ("call.list", self.calls),
+            ("call.show", self.call),
+            ("dlq.retry", self.retry),
+            ("event.list", self.events),
+        ):
+            engine.ops.add(name, handler)
+
+    def _wall(self, loop_time: float) -> float:
+        return self._engine.clock.now() - (self._engine.loop.time() - loop_time)
+
+    def info(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """The engine itself. `nodes`: where containers run, with their budgets."""
+        engine = self._engine
+        return Reply(
+            {
+                "id": engine.id,
+                "pid": os.getpid(),
+                "version": __version__,
+                "backend": engine.backend.name,
+                "now": engine.clock.now(),
+                "nodes": [
+                    {"name": node.name, "cpu": node.cpu, "memory": node.memory}
+                    for node in engine.planner.nodes
+                ],
+                "capabilities": asdict(engine.backend.describe()),
+            }
+        )
+
+    async def apps(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """Apps that are open here, then those that are deployed or stopped on record."""
+        engine = self._engine
+        functions: dict[str, list[str]] = {}
+        for pool in engine.pools.values():
+            if not pool.spec.variant and not pool.draining:
+                functions.setdefault(pool.spec.app, []).append(pool.name)
+        recorded = {row["id"]: row for row in await self._record.find_apps()}
+        rows = [
+            {
+                **recorded.pop(app.id, {"note": ""}),
+                "version": app.version,
+                "id": app.id,
+                "name": app.name,
+                "state": "deployed" if app.deployed else "running",
+                "hosted": True,
+                "functions": functions.get(app.id, []),
+                "created": app.opened_at,
+            }
+            for app in engine.apps.values()
+        ]
+        rows += [{**row, "hosted": False} for row in recorded.values()]
+        return Reply({"apps": rows})
+
+    # --- functions and containers --------------------------------------------------------------------
+
+    def functions(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """The pools of one app, or of all. A variant (with_options, an object) has its own row."""
+        pools = [p for p in self._engine.pools.values() if _selected(p, fields)]
+        return Reply({"functions": [self._function_row(pool) for pool in pools]})
+
+    def _function_row(self, pool: Pool) -> dict[str, Any]:
+        spec = pool.spec
+        breaker = pool.breaker.view(self._engine.loop.time())
+        web = {name: asdict(endpoint) for name, endpoint in spec.web_methods}
+        return {
+            "key": pool.key,
+            "app": spec.app,
+            "app_name": pool.app_name,
+            "name": pool.name,
+            "variant": spec.variant,
+            "is_class": spec.is_class,
+            "is_generator": spec.is_generator,
+            "queued": len(pool.queue),
+            "running": pool.running,
+            "containers": len(pool.sessions),
+            "ready": sum(session.ready for session in pool.sessions),
+            "draining": pool.draining,
+            "service_seconds": pool.service_time,
+            "cold_start_seconds": pool.cold_start,
+            "max_inputs": spec.max_inputs,
+            "timeout": spec.timeout,
+            "scaling": asdict(pool.scaling),
+            "resources": asdict(spec.resources),
+            "schedule": asdict(spec.schedule) if spec.schedule else None,
+            "web": asdict(spec.web) if spec.web else None,
+            "web_methods": web,
+            "image": spec.image.digest if spec.image else None,
+            "breaker": {
+                "state": breaker.state.value,
+                "failures": breaker.failures,
+                "reason": breaker.reason,
+                "retry_in": breaker.retry_in,
+            },
+        }
+
+    def containers(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """The containers of one app or function, or all of them, with the calls that they run."""
+        pools = [p for p in self._engine.pools.values() if _selected(p, fields)]
+        rows = [self._container_row(session) for pool in pools for session in pool.sessions]
+        return Reply({"containers": rows})
+
+    def _container_row(self, session: Session) -> dict[str, Any]:
+        pool = session.pool
+        state = "starting" if not session.ready else "busy" if session.busy else "idle"
+        return {
+            "id": session.id,
+            "function": pool.key,
+            "name": pool.name,
+            "app_name": pool.app_name,
+            "state": "stopping" if session.stopping else state,
+            "node": session.node,
+            "image": session.image.digest,
+            "started": self._wall(session.started_at),
+            "calls": [
+                {"id": live.call.id, "seconds": self._engine.clock.monotonic() - live.started_at}
+                for slot in session.slots
+                for live in slot.inflight.values()
+            ],
+        }
+
+    def stop_container(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """End a container when its calls are done; with `force` now, and its calls run elsewhere."""
+        for pool in self._engine.pools.values():
+            for session in pool.sessions:
+                if session.id == fields["id"]:
+                    session.condemn("it was stopped by hand") if fields.get(
+                        "force"
+                    ) else session.retire()
+                    return Reply({})
+        raise NotFoundError(f"no container {fields['id']} runs here")
+
+    # --- calls ---------------------------------------------------------------------------------------
+
+    async def calls(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """Calls, the newest first: those on record, and attached ones that this engine remembers.
+
+        Fields: states, function (key), app (id or name), since, until, limit.
+        """
+        limit, states = limit_of(fields), {state.value for state in states_of(fields)}
+        rows = {row["id"]: row for row in await self._record.find_calls(fields)}
+        known: list[LiveCall | Ended] = [*self._engine.recent, *self._engine.calls.values()]
+        for row in map(self._call_row, known):
+            if row["id"] not in rows and _wanted(row, fields, states):
+                rows[row["id"]] = row
+        ordered = sorted(rows.values(), key=lambda row: row["created"], reverse=True)
+        return Reply({"calls": ordered[:limit]})
+
+    async def call(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """One call, its failed attempts, and the last lines that it printed."""
+        call_id = fields["id"]
+        live = self._engine.calls.get(call_id)
+        lines = [
+            event_row(event)
+            for event in self._engine.events.since(0)
+            if event.kind == "log" and event.fields["call"] == call_id
+        ]
+        try:
+            shown = await self._record.show_call(call_id)
+        except NotFoundError:
+            shown = {"call": self._call_row(live or self._remembered(call_id)), "attempts": []}
+        if live is not None and live.slot is not None:
+            shown["call"]["container"] = live.slot.session.id
+        return Reply({**shown, "logs": lines[-EVENTS_AT_ONCE:]})
+
+    def _remembered(self, call_id: str) -> Ended:
+        for each in self._engine.recent:
+            if each.call.id == call_id:
+                return each
+        raise NotFoundError(f"no call {call_id}")
+
+    def _call_row(self, known: LiveCall | Ended) -> dict[str, Any]:
+        """A call in the engine's memory, with the fields of a call on record."""
+        call, pool = known.call, known.pool
+        finished = known.finished_at if isinstance(known, Ended) else None
+        begun = finished is not None or (isinstance(known, LiveCall) and known.slot is not None)
+        return {
+            "id": call.id,
+            "function": pool.key,
+            "method": call.method,
+            "app": pool.spec.app,
+            "app_name": pool.app_name,
+            "user": call.user,
+            "state": known.state.value,
+            "attempts": known.attempts + (begun and finished is None),
+            "losses": known.losses,
+            "created": self._wall(known.queued_at),
+            "started": self._wall(known.started_at) if begun else None,
+            "finished": None if finished is None else self._wall(finished),
+            "engine": self._engine.id,
+            "parent": call.parent,
+            "retry_of": None,
+            "error": known.error if isinstance(known, Ended) else "",
+            "dead": False,
+            "durable": call.durable,
+        }
+
+    async def retry(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """Run dead letters again as new calls. Fields: ids, or function, or neither for all."""
+        letters, started = self._engine.durable.store.dead_letters, []
+        while batch := await letters.retry(ids=fields.get("ids"), function=fields.get("function")):
+            for stored in batch:
+                started.append(stored.call.id)
+                await self._engine.durable.resume(stored)
+        return Reply({"calls": started})
+
+    # --- events --------------------------------------------------------------------------------------
+
+    async def events(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """Events after number `after`, waiting up to `timeout` seconds for the first.
+
+        Fields: after (None: only new ones), timeout, limit, kinds, app, function, call, container.
+        `last` is the number to go on from.
+        """
+        log, wanted = self._engine.events, _filter(fields)
+        after = fields.get("after")
+        last = log.last if after is None else int(after)
+        limit = min(int(fields.get("limit") or EVENTS_AT_ONCE), EVENTS_AT_ONCE)
+        found: list[Event] = []
+        with anyio.move_on_after(min(float(fields.get("timeout") or 0), LONGEST_POLL)):
+            while True:
+                for event in log.since(last):
+                    last = event.number
+                    if wanted(event):
+                        found.append(event)
+                        if len(found) == limit:
+                            break
+                if found:
+                    break
+                await log.wait_after(last)
+        return Reply({"events": [event_row(event) for event in found], "last": last})
+
+
+def event_row(event: Event) -> dict[str, Any]:
+    return {
+        "number": event.number,
+        "kind": event.kind,
+        "name": event.name,
+        "at": event.at,
+        **event.fields,
+    }
+
+
+def _selected(pool: Pool, fields: Fields) -> bool:
+    app, function = fields.get("app"), fields.get("function")
+    in_app = app is None or app in (pool.spec.app, pool.app_name)
+    return in_app and (function is None or function in (pool.key, pool.name))
+
+
+def _wanted(row: dict[str, Any], fields: Fields, states: set[str]) -> bool:
+    function, app = fields.get("function"), fields.get("app")
+    return (
+        (not states or row["state"] in states)
+        and (function is None or row["function"] == function)
+        and (app is None or app in (row["app"], row["app_name"]))
+        and row["created"] >= (fields.get("since") or 0.0)
+        and row["created"] <= (fields.get("until") or float("inf"))
+    )
+
+
+def _filter(fields: Fields) -> Any:
+    kinds = set(fields.get("kinds") or ())
+    names = [(n, fields[n]) for n in ("call", "container") if fields.get(n) is not None]
+    app, function = fields.get("app"), fields.get("function")
+
+    def wanted(event: Event) -> bool:
+        return (
+            (not kinds or event.kind in kinds)
+            and (function is None or event.name == function)
+            and (app is None or app in (event.fields.get("app"), event.fields.get("app_name")))
+            and all(event.fields.get(name) == value for name, value in names)
+        )
+
+    return wanted

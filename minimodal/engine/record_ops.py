@@ -1,0 +1,155 @@
+"""The operations over what is on record: past calls, dead letters, deployments (see ops.py).
+
+They need the store alone, so the command line has them also where no engine runs. All answers are
+JSON-able; times are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from minimodal.errors import InvalidError
+from minimodal.protocols import Reply
+from minimodal.types import CallState, Payload
+
+from .ops import Caller, Ops
+from .records import Attempt, CallInfo
+
+if TYPE_CHECKING:
+    from .store import Store
+
+Fields = Mapping[str, Any]
+
+MAX_ROWS = 1000  # of one listing
+
+
+class RecordOps:
+    """Handlers over one store. AdminOps adds what only a live engine knows."""
+
+    def __init__(self, ops: Ops, store: Store) -> None:
+        self._store = store
+        for name, handler in (
+            ("record.calls", self.calls),
+            ("record.call", self.call),
+            ("record.apps", self.apps),
+            ("app.history", self.app_history),
+            ("dlq.list", self.dlq_list),
+            ("dlq.show", self.dlq_show),
+            ("dlq.purge", self.dlq_purge),
+        ):
+            ops.add(name, handler)
+
+    async def calls(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """Calls on record, the newest first. Fields: states, function, app, since, until, limit."""
+        return Reply({"calls": await self.find_calls(fields)})
+
+    async def find_calls(self, fields: Fields) -> list[dict[str, Any]]:
+        found = await self._store.history.find(
+            states=states_of(fields),
+            function=fields.get("function"),
+            app=fields.get("app"),
+            since=fields.get("since"),
+            until=fields.get("until"),
+            limit=limit_of(fields),
+        )
+        return [call_row(info) for info in found]
+
+    async def call(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """One call and its failed attempts. Raises NotFoundError."""
+        return Reply(await self.show_call(fields["id"]))
+
+    async def show_call(self, call_id: str) -> dict[str, Any]:
+        info, attempts = await self._store.history.show(call_id)
+        return {"call": call_row(info), "attempts": [attempt_row(each) for each in attempts]}
+
+    async def apps(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        return Reply({"apps": await self.find_apps()})
+
+    async def find_apps(self) -> list[dict[str, Any]]:
+        """Every app that was ever deployed, by name."""
+        return [
+            {
+                "id": each.app,
+                "name": each.app,
+                "state": "deployed" if each.current else "stopped",
+                "version": each.version,
+                "functions": [spec.name for spec in each.specs],
+                "created": each.created,
+                "note": each.note,
+            }
+            for each in await self._store.deployments.latest()
+        ]
+
+    async def app_history(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """All versions of an app, the newest first."""
+        versions = [
+            {
+                "version": each.version,
+                "created": each.created,
+                "note": each.note,
+                "current": each.current,
+                "functions": [spec.name for spec in each.specs],
+            }
+            for each in await self._store.deployments.history(fields["app"])
+        ]
+        return Reply({"app": fields["app"], "versions": versions})
+
+    # --- dead letters --------------------------------------------------------------------------------
+
+    async def dlq_list(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """Calls that failed for good, the newest first. Fields: function, limit."""
+        function = fields.get("function")
+        letters = self._store.dead_letters
+        found = await letters.find(function=function, limit=limit_of(fields))
+        count = await letters.count(function=function)
+        return Reply({"calls": [call_row(info) for info in found], "count": count})
+
+    async def dlq_show(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """One with its attempts; the payload is the pickled input, for its owner to open."""
+        letter = await self._store.dead_letters.show(fields["id"])
+        attempts = [attempt_row(each) for each in letter.attempts]
+        return Reply({"call": call_row(letter.info), "attempts": attempts}, letter.input)
+
+    async def dlq_purge(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """Drop the inputs of those selected by ids, function, before (a time); all of them at least one."""
+        ids, function, before = fields.get("ids"), fields.get("function"), fields.get("before")
+        if ids is None and function is None and before is None and not fields.get("all"):
+            raise InvalidError("say which dead letters: ids, function, before, or all=true")
+        count = await self._store.dead_letters.purge(ids=ids, function=function, before=before)
+        return Reply({"count": count})
+
+
+def call_row(info: CallInfo) -> dict[str, Any]:
+    """A call as JSON-able fields, as all listings have it."""
+    return {**asdict(info), "state": info.state.value, "durable": True}
+
+
+def attempt_row(attempt: Attempt) -> dict[str, Any]:
+    failure = attempt.failure
+    return {
+        "number": attempt.number,
+        "lost": attempt.lost,
+        "started": attempt.started,
+        "ended": attempt.ended,
+        "place": attempt.place,
+        "type": failure.type,
+        "message": failure.message,
+        "traceback": failure.traceback,
+    }
+
+
+def limit_of(fields: Fields) -> int:
+    limit = int(fields.get("limit") or 100)
+    if not 1 <= limit <= MAX_ROWS:
+        raise InvalidError(f"limit must be between 1 and {MAX_ROWS}, not {limit}")
+    return limit
+
+
+def states_of(fields: Fields) -> tuple[CallState, ...]:
+    try:
+        return tuple(CallState(state) for state in fields.get("states") or ())
+    except ValueError as error:
+        allowed = ", ".join(state.value for state in CallState)
+        raise InvalidError(f"{error}; states are {allowed}") from None
