@@ -26,12 +26,12 @@ class LogLines:
         self._allowance: dict[str, tuple[float, float]] = {}  # container: tokens, when
         self._dropped: dict[str, int] = {}
         self._masks: dict[str, Mask] = {}  # by container
+        self._apps: dict[str, tuple[str, str]] = {}  # container: id and name of its app
 
     def hide(self, container: str, mask: Mask) -> None:
         """Hide these values in what the container writes from now on."""
         if mask:
             self._masks[container] = mask
-        self._apps: dict[str, tuple[str, str]] = {}  # container: id and name of its app
 
     def begin(self, container: str, app: str, app_name: str) -> None:
         """A container starts: its lines will name its app."""
