@@ -354,6 +354,42 @@ def test_a_signal_stops_all_and_leaves_nothing(
     assert (out, err.strip()) == ("", said)
 
 
+LEAVING = """
+import time
+app = minimodal.App()
+
+@app.cls()
+class Waits:
+    @minimodal.enter()
+    def open(self):
+        self.state = "opened"
+
+    @minimodal.method()
+    def wait(self):
+        print("waiting", flush=True)
+        time.sleep(600)
+
+    @minimodal.exit()
+    def close(self):
+        print(f"{self.state} and closed")
+
+@app.local_entrypoint()
+def main():
+    Waits().wait.remote()
+"""
+
+
+def test_exit_hooks_run_on_ctrl_c(script: Write) -> None:
+    path = script("w.py", LEAVING)
+    with started(path) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "Waits | waiting\n"
+        os.kill(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert out == "Waits | opened and closed\n"
+
+
 def test_a_reader_that_goes_away_ends_it_quietly(script: Write) -> None:
     text = WAITING.replace('print("waiting", flush=True)', 'print("waiting\\n" * 100000)')
     path = script("w.py", text)
