@@ -9,7 +9,7 @@ import io
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -45,6 +45,14 @@ class BatchUpload:
         self._volume = volume
         self._force = force
         self._items: list[_Item] = []
+        self.sent: Callable[[int], object] = lambda count: None
+        """Called with the bytes of each piece that was sent: for a progress bar."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of what was put here as a path."""
+        paths = [item.source for item in self._items if isinstance(item.source, Path)]
+        return sum(path.stat().st_size for path in paths)
 
     def put_file(
         self,
@@ -132,6 +140,7 @@ class BatchUpload:
                 "volume.upload_piece", Payload(piece), upload=upload, number=number, offset=offset
             )
             offset += len(piece)
+            self.sent(len(piece))
             if not piece:
                 return
 

@@ -15,6 +15,10 @@ COMMANDS = {
     "run": "run a script's entrypoint, or one of its functions",
     "doctor": "say which backends work here, and why the others do not",
     "image": "make a base image where no registry can be reached",
+    "volume": "files that outlive containers: list, put, get, …",
+    "secret": "environment variables of functions, kept encrypted",
+    "dict": "named dicts and their entries",
+    "queue": "named queues and their items",
     "config": "show the settings in force, and where each came from",
 }
 

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from minimodal.protocols import Abandon, Answered, Done
 
     from .engine import Engine
+    from .offline import Offline
 
 
 class LoopClient:
     """Implements `protocols.Client`. Thread-safe."""
 
-    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, engine: Engine | Offline, loop: asyncio.AbstractEventLoop) -> None:
         self._engine = engine
         self._loop = loop
         self._inbox: deque[Callable[[], None]] = deque()

@@ -66,13 +66,17 @@ class Objects:
 
 @asynccontextmanager
 async def open_objects(
-    home: Home, engine: str, clock: Clock | None = None
+    home: Home, engine: str, clock: Clock | None = None, *, sweep: bool = True
 ) -> AsyncIterator[Objects]:
-    """The objects of a home, for the engine of that id, whose lock is held."""
+    """The objects of a home, for the engine of that id, whose lock is held.
+
+    `sweep`: first remove what dead engines left behind, and end an interrupted rotation of keys.
+    """
     objects = Objects(home, engine, clock or SystemClock())
     async with AsyncExitStack() as stack:
         stack.push_async_callback(objects.store.aclose)
         stack.push_async_callback(objects.volumes.aclose)
-        await anyio.to_thread.run_sync(objects.secrets.files.finish_rotation)
-        await anyio.to_thread.run_sync(objects.volumes.files.sweep)
+        if sweep:
+            await anyio.to_thread.run_sync(objects.secrets.files.finish_rotation)
+            await anyio.to_thread.run_sync(objects.volumes.files.sweep)
         yield objects

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from minimodal.errors import NotRunningError
 
 from .ops import Ops
+from .peer import Cork
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -25,6 +26,7 @@ class Offline:
     def __init__(self, tasks: TaskGroup) -> None:
         self.tasks = tasks
         self.ops = Ops()
+        self.cork = Cork()
 
     def run(self, call: Call, done: Waiter) -> None:
         raise NotRunningError("no engine runs here: functions need one, see `minimodal run`")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from minimodal.protocols import Answered
 
     from .engine import Engine
+    from .offline import Offline
     from .session import Session
 
 log = logging.getLogger("minimodal.engine")
@@ -59,7 +60,7 @@ class Request:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Engine | Offline,
         op: str,
         fields: Mapping[str, Any],
         payload: Payload,

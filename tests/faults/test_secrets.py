@@ -49,6 +49,9 @@ def test_f75_no_leak_anywhere(running: Host, backend: str, own_home: Home) -> No
     f.prints.remote()
     with pytest.raises(ValueError, match="the token is"):
         f.fails.remote()
+    failed = f.fails.spawn()  # on record, with its input and its failure, as a dead letter
+    with pytest.raises(ValueError, match="the token is"):
+        failed.get()
     assert in_files(own_home) == []
     events = json.dumps([e.fields for e in running.engine.events.since(0)], default=str)
     assert ASCII_PART.decode() not in events

@@ -67,6 +67,13 @@ started = minimodal.Queue.from_name("started", create_if_missing=True)
 release = minimodal.Queue.from_name("release", create_if_missing=True)
 
 
+def at_build() -> None:
+    print("built with", os.environ["TOKEN"])
+
+
+with_secret = minimodal.Image.debian_slim().run_function(at_build, secrets=[given])
+
+
 # --- dicts and queues -----------------------------------------------------------------------------
 
 

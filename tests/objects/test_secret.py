@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
@@ -56,6 +57,16 @@ def test_set_update_list_delete() -> None:
     with pytest.raises(NotFoundError, match="no secret 'api'"):
         Secret.from_name("api").hydrate()
     Secret.objects.delete("api", allow_missing=True)
+
+
+def test_a_build_step_has_its_secrets_and_the_image_does_not(host: Host) -> None:
+    app = minimodal.App("built")
+    function = app.function(image=f.with_secret, serialized=True)(lambda: "TOKEN" in os.environ)
+    with app.run():
+        assert function.remote() is False
+    lines = [e.fields["text"] for e in host.engine.events.since(0) if e.kind == "image.build"]
+    assert "built with ***" in lines
+    assert "canary" not in "\n".join(lines)
 
 
 def test_a_missing_secret_fails_the_call_and_names_it() -> None:
