@@ -20,12 +20,16 @@ from .face import client_threads
 if TYPE_CHECKING:
     from types import TracebackType
 
+    import anyio
+
     from .config import Config
     from .engine.client import LoopClient
     from .engine.engine import Engine
     from .engine.events import Event
+    from .engine_lock import EngineLock
 
 STOP_TIMEOUT = 30.0
+LOCK_CHECK = 3.0  # seconds between two looks at the engine's lock
 
 
 class BackendSettings(NamedTuple):
@@ -48,6 +52,8 @@ class Host:
         self._ready: Future[None] = Future()
         self._stop: Callable[[], None] = lambda: None
         self._previous: Any = None
+        self._error: BaseException | None = None
+        self._awaited = False
         self._subscribers: list[Callable[[Event], None]] = []
         self.client: LoopClient
         self.engine: Engine
@@ -77,6 +83,14 @@ class Host:
         context.set_client(self._previous)
         self._stop()
         self._thread.join()
+
+    def wait(self) -> None:
+        """Wait until the engine stops, and raise why if it did so by itself."""
+        self._awaited = True
+        assert self._thread is not None
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
 
     def wait_idle(self) -> None:
         """Wait until no call waits or runs (`minimodal run --detach`)."""
@@ -114,7 +128,9 @@ class Host:
             if not self._ready.done():
                 self._ready.set_exception(error)
             else:
-                raise
+                self._error = _cause_of(error)
+                if not self._awaited:
+                    raise self._error from None
         finally:
             client_threads.discard(threading.get_ident())
 
@@ -136,7 +152,9 @@ class Host:
         engine_id = new_id("en")
         settings = BackendSettings(self.config.docker_host, self.config.runtime, engine_id)
         async with AsyncExitStack() as stack:
-            stack.enter_context(hold_engine_lock(home, engine_id, role=self.role))
+            lock = stack.enter_context(
+                hold_engine_lock(home, engine_id, role=self.role, sole=self.role == "up")
+            )
             choice = await stack.enter_async_context(open_best(self.config.backend, home, settings))
             sweep_dead_engines(home)
             engine = await stack.enter_async_context(
@@ -154,11 +172,31 @@ class Host:
                 engine.events.subscribe(subscriber)
             engine.events.publish("notice", "backend", text=choice.why)
             self.client = LoopClient(engine, self.loop)
+            if self.role == "up":
+                await engine.hosting.host_all()
             self._ready.set_result(None)
             try:
-                await stop.wait()
+                await _until(stop, lock)
             finally:
                 self.client.close()
+
+
+def _cause_of(error: BaseException) -> BaseException:
+    """What of several failures at once to tell: the first, which ended the others."""
+    while inner := getattr(error, "exceptions", ()):
+        error = inner[0]
+    return error
+
+
+async def _until(stop: anyio.Event, lock: EngineLock) -> None:
+    """Wait for the stop; raises StateError once others would take this engine for dead."""
+    import anyio
+
+    while not stop.is_set():
+        with anyio.move_on_after(LOCK_CHECK):
+            await stop.wait()
+            return
+        lock.check()
 
 
 def _call_in(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
