@@ -20,13 +20,17 @@ from .face import client_threads
 if TYPE_CHECKING:
     from types import TracebackType
 
+    import anyio
+
     from .config import Config
     from .engine.client import LoopClient
     from .engine.engine import Engine
     from .engine.events import Event
+    from .engine_lock import EngineLock
     from .gateway.door import Door, Settings
 
 STOP_TIMEOUT = 30.0
+LOCK_CHECK = 3.0  # seconds between two looks at the engine's lock
 
 
 class BackendSettings(NamedTuple):
@@ -50,6 +54,8 @@ class Host:
         self._ready: Future[None] = Future()
         self._stop: Callable[[], None] = lambda: None
         self._previous: Any = None
+        self._error: BaseException | None = None
+        self._awaited = False
         self._subscribers: list[Callable[[Event], None]] = []
         self.client: LoopClient
         self.engine: Engine
@@ -101,6 +107,14 @@ class Host:
         self._stop()
         self._thread.join()
 
+    def wait(self) -> None:
+        """Wait until the engine stops, and raise why if it did so by itself."""
+        self._awaited = True
+        assert self._thread is not None
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
     def wait_idle(self) -> None:
         """Wait until no call waits or runs (`minimodal run --detach`)."""
         idle: Future[None] = Future()
@@ -137,7 +151,9 @@ class Host:
             if not self._ready.done():
                 self._ready.set_exception(error)
             else:
-                raise
+                self._error = _cause_of(error)
+                if not self._awaited:
+                    raise self._error from None
         finally:
             client_threads.discard(threading.get_ident())
 
@@ -173,7 +189,9 @@ class Host:
         self._stop = lambda: _call_in(self.loop, stop.set)
         engine_id = new_id("en")
         async with AsyncExitStack() as stack:
-            stack.enter_context(hold_engine_lock(home, engine_id, role=self.role))
+            lock = stack.enter_context(
+                hold_engine_lock(home, engine_id, role=self.role, sole=self.role == "up")
+            )
             objects = await stack.enter_async_context(open_objects(home, engine_id))
             config, resolve = self.config, objects.secrets.resolve
             settings = BackendSettings(config.docker_host, config.runtime, engine_id, resolve)
@@ -198,11 +216,31 @@ class Host:
             )
             self.door.on_open = lambda url: engine.events.publish("gateway.open", url)
             engine.web.serve_with(self.door.open, self.door.url_of)
+            if self.role == "up":
+                await engine.hosting.host_all()
             self._ready.set_result(None)
             try:
-                await stop.wait()
+                await _until(stop, lock)
             finally:
                 self.client.close()
+
+
+def _cause_of(error: BaseException) -> BaseException:
+    """What of several failures at once to tell: the first, which ended the others."""
+    while inner := getattr(error, "exceptions", ()):
+        error = inner[0]
+    return error
+
+
+async def _until(stop: anyio.Event, lock: EngineLock) -> None:
+    """Wait for the stop; raises StateError once others would take this engine for dead."""
+    import anyio
+
+    while not stop.is_set():
+        with anyio.move_on_after(LOCK_CHECK):
+            await stop.wait()
+            return
+        lock.check()
 
 
 def _call_in(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:

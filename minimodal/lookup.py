@@ -21,11 +21,26 @@ if TYPE_CHECKING:
     from .protocols import Client
 
 
+_connections: dict[str, Connection] = {}
+"""By socket: like the current client, one for the whole process."""
+
+
 def connect(home: Home, engine: EngineInfo) -> Connection | None:
-    """A connection to an engine in another process, or None if it doesn't answer."""
+    """The connection to an engine in another process, or None if it doesn't answer."""
     path = home.engines / f"{engine.id}.sock"
-    connection = Connection(str(path))
-    return connection if path.exists() and connection.is_alive() else None
+    if not path.exists():
+        return None
+    connection = _connections.setdefault(str(path), Connection(str(path)))
+    if connection.is_alive():
+        return connection
+    _connections.pop(str(path), None)
+    return None
+
+
+def disconnect() -> None:
+    """Close all connections to engines of other processes; the next use opens new ones."""
+    while _connections:
+        _connections.popitem()[1].close()
 
 
 def other_engines(home: Home | None = None) -> list[EngineInfo]:
@@ -51,16 +66,23 @@ def running_up() -> Connection | None:
 async def client_with(key: str) -> Client:
     """The client of an engine that has the function of that key. Raises NotFoundError."""
     missing: NotFoundError | None = None
+    up_runs = False
     own = context.running_client()
-    for client in itertools.chain([own] if own else [], _others()):
+    candidates: Iterator[tuple[Client, str]] = itertools.chain(
+        [(own, "")] if own else [], _others()
+    )
+    for client, role in candidates:
         try:
             await context.ask("function.info", client=client, key=key)
         except NotFoundError as error:
             missing = missing or error
+            up_runs |= role == "up"
         except NotRunningError:
             continue  # it stopped just now
         else:
             return client
+    if missing is not None and up_runs:
+        raise missing  # it would host it if it were deployed
     own = context.get_client()
     try:
         await context.ask("app.host", client=own, name=key.partition("/")[0])
@@ -70,14 +92,14 @@ async def client_with(key: str) -> Client:
     return own
 
 
-def _others() -> Iterator[Connection]:
+def _others() -> Iterator[tuple[Connection, str]]:
     if not context.is_local():
         return  # a container sees its own engine only
     home = locate_home()
     for engine in other_engines(home):
         connection = connect(home, engine)
         if connection is not None:
-            yield connection
+            yield connection, engine.role
 
 
 def client_for_calls() -> Client:
@@ -85,4 +107,6 @@ def client_for_calls() -> Client:
     own = context.running_client()
     if own is not None:
         return own
-    return next(_others(), None) or context.get_client()
+    for connection, _ in _others():
+        return connection
+    return context.get_client()

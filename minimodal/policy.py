@@ -87,11 +87,22 @@ class Cron:
     Minute, hour, day of month, month, day of week; also `@hourly`, `@daily`, `@weekly`, `@monthly`,
     `@yearly`. Where clocks change, a fixed time runs once: in the gap right after it, in the
     repeated hour the first time. Raises InvalidError for what isn't a schedule or never comes.
+
+    Of ticks that were missed, because the machine slept or nothing ran, the last one runs late; with
+    `catch_up=False` none. A tick whose predecessor still runs is left out, but for `overlap=True`.
     """
 
-    def __init__(self, cron_string: str, timezone: str = "UTC") -> None:
+    def __init__(
+        self,
+        cron_string: str,
+        timezone: str = "UTC",
+        *,
+        catch_up: bool = True,
+        overlap: bool = False,
+    ) -> None:
         self.cron_string = cron_fields.check(cron_string)
         self.timezone = _timezone(timezone)
+        self.catch_up, self.overlap = bool(catch_up), bool(overlap)
 
     def __repr__(self) -> str:
         return f"Cron({self.cron_string!r}, timezone={self.timezone!r})"
@@ -103,7 +114,12 @@ class Cron:
         return hash(self.spec())
 
     def spec(self) -> ScheduleSpec:
-        return ScheduleSpec(cron=self.cron_string, timezone=self.timezone)
+        return ScheduleSpec(
+            cron=self.cron_string,
+            timezone=self.timezone,
+            catch_up=self.catch_up,
+            overlap=self.overlap,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +127,7 @@ class Period:
     """A schedule that fires every so often, the first time one period after the deployment.
 
     Months and years follow the calendar in UTC: a monthly one deployed on the 31st fires on the last
-    day of shorter months. Only `seconds` may have a fraction.
+    day of shorter months. Only `seconds` may have a fraction. `catch_up` and `overlap` are as in Cron.
     """
 
     years: int = 0
@@ -121,6 +137,8 @@ class Period:
     hours: int = 0
     minutes: int = 0
     seconds: float = 0
+    catch_up: bool = True
+    overlap: bool = False
 
     def __post_init__(self) -> None:
         for name in ("years", "months", "weeks", "days", "hours", "minutes"):
@@ -134,7 +152,12 @@ class Period:
 
     def spec(self) -> ScheduleSpec:
         period = float(sum(getattr(self, name) * unit for name, unit in _SECONDS.items()))
-        return ScheduleSpec(period=period, months=self.months + 12 * self.years)
+        return ScheduleSpec(
+            period=period,
+            months=self.months + 12 * self.years,
+            catch_up=bool(self.catch_up),
+            overlap=bool(self.overlap),
+        )
 
 
 def concurrent(

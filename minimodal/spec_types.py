@@ -81,6 +81,8 @@ class ScheduleSpec:
     timezone: str = "UTC"
     period: float | None = None
     months: int = 0  # of a Period, besides its seconds
+    catch_up: bool = True  # the last of several missed ticks runs late; else none of them
+    overlap: bool = False  # a tick runs also while the call of the one before still does
 
 
 @dataclass(frozen=True, slots=True)

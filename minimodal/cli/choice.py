@@ -57,6 +57,29 @@ def choose(script: Script, module: ModuleType) -> Target:
     return _named(script, module, wanted) if wanted else _only(script, module)
 
 
+def apps_of(script: Script, module: ModuleType) -> dict[App, str]:
+    """The app that the reference names, or all at module level, and their variables' names."""
+    apps = _apps(module)
+    wanted = script.reference.target
+    if wanted:
+        named = {app: name for app, name in apps.items() if wanted in (name, app.name)}
+        if not named:
+            near = nearest(wanted, apps.values())
+            raise UsageError(
+                f"there is no app {wanted!r} in {script.reference.source}.",
+                choices=[script.spell(name) for name in apps.values()],
+                hint=script.spell(near) if near else "",
+            )
+        return named
+    if not apps:
+        raise UsageError(
+            f"{script.reference} defines no App.",
+            hint='app = minimodal.App("name"), and @app.function() on what shall run in a container',
+            code=1,
+        )
+    return apps
+
+
 def _only(script: Script, module: ModuleType) -> Target:
     apps = _apps(module)
     levels = [

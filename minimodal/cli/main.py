@@ -13,6 +13,14 @@ from minimodal import __version__
 
 COMMANDS = {
     "run": "run a script's entrypoint, or one of its functions",
+    "deploy": "record a version of a script's apps, to be served by `up`",
+    "up": "host everything that is deployed",
+    "app": "list apps, their versions and logs; roll back, stop",
+    "logs": "show what functions print",
+    "schedule": "list what runs by the clock; pause, resume, run now",
+    "ps": "show what runs now",
+    "calls": "list, show and cancel calls",
+    "dlq": "list, show, retry and purge calls that failed for good",
     "doctor": "say which backends work here, and why the others do not",
     "image": "make a base image where no registry can be reached",
     "volume": "files that outlive containers: list, put, get, …",

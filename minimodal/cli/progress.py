@@ -123,6 +123,9 @@ class Progress:
             Line("stderr", f"deployed {name}{': ' if functions else ''}{functions}", mark="done")
         ]
 
+    def _app_closed(self, name: str, at: float, fields: dict[str, Any]) -> list[Line]:
+        return [Line("stderr", f"stopped {name}", mark="done")] if fields.get("deployed") else []
+
     def _notice(self, name: str, at: float, fields: dict[str, Any]) -> list[Line]:
         return [Line("stderr", ": ".join(filter(None, [name, str(fields.get("text", ""))])))]
 

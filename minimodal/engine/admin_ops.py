@@ -39,7 +39,7 @@ class AdminOps:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._record = RecordOps(engine.ops, engine.durable.store)
+        self._record = RecordOps(engine.ops, engine.durable.store, engine.durable.resume)
         for name, handler in (
             ("engine.info", self.info),
             ("app.list", self.apps),
@@ -48,7 +48,6 @@ class AdminOps:
             ("container.stop", self.stop_container),
             ("call.list", self.calls),
             ("call.show", self.call),
-            ("dlq.retry", self.retry),
             ("event.list", self.events),
         ):
             engine.ops.add(name, handler)
@@ -241,15 +240,6 @@ class AdminOps:
             "durable": call.durable,
         }
 
-    async def retry(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
-        """Run dead letters again as new calls. Fields: ids, or function, or neither for all."""
-        letters, started = self._engine.durable.store.dead_letters, []
-        while batch := await letters.retry(ids=fields.get("ids"), function=fields.get("function")):
-            for stored in batch:
-                started.append(stored.call.id)
-                await self._engine.durable.resume(stored)
-        return Reply({"calls": started})
-
     # --- events --------------------------------------------------------------------------------------
 
     async def events(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
@@ -297,11 +287,16 @@ def _wanted(row: dict[str, Any], fields: Fields, states: set[str]) -> bool:
     function, app = fields.get("function"), fields.get("app")
     return (
         (not states or row["state"] in states)
-        and (function is None or row["function"] == function)
+        and (function is None or function in _names(row))
         and (app is None or app in (row["app"], row["app_name"]))
         and row["created"] >= (fields.get("since") or 0.0)
         and row["created"] <= (fields.get("until") or float("inf"))
     )
+
+
+def _names(row: dict[str, Any]) -> tuple[str, str, str]:
+    name = row["function"].partition("/")[2]
+    return row["function"], name, f"{row['app_name']}/{name}"
 
 
 def _filter(fields: Fields) -> Any:

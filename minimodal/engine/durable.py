@@ -14,7 +14,8 @@ import anyio
 
 from minimodal.engine_lock import is_alive
 from minimodal.errors import Error, NotFoundError, name_of
-from minimodal.types import Call, CallState, Failure, FunctionSpec, Outcome
+from minimodal.pickling import NO_ARGUMENTS
+from minimodal.types import Call, CallState, Failure, FunctionSpec, Outcome, new_id
 
 from .calls import LiveCall, Waiter, failed
 from .pool import MAX_LOSSES
@@ -58,6 +59,17 @@ class Durable:
             if found is not None:
                 return found
         return self._engine.accept(call, keep=True)
+
+    async def tick(self, pool: Pool, tick: float) -> LiveCall | None:
+        """Make a call of a schedule's tick; None: the tick had its call before, here or elsewhere."""
+        call = Call(new_id("fc"), pool.spec.key, NO_ARGUMENTS, durable=True)
+        await self._remember(pool)
+        row = await self.store.row_of(call)
+        if not await self.store.schedules.tick(pool.spec.key, tick, row):
+            return None
+        live = self._engine.admit(call, pool, keep=True)
+        pool.queue_again(live)
+        return live
 
     async def run_attached(self, call: Call, done: Waiter) -> None:
         """A call that somebody waits for: on record, but cancelled when they give up."""

@@ -44,6 +44,7 @@ from .hosting import Hosting
 from .logs import LogLines
 from .nodes import Node, never_fits
 from .objects import Objects
+from .open_apps import App
 from .ops import Ops
 from .peer import Cork
 from .planner import Planner
@@ -51,6 +52,7 @@ from .pool import Pool
 from .rollout import Rollout
 from .store import Durability, open_store
 from .tenants import Tenants
+from .timetable import Timetable
 from .web import Web
 
 if TYPE_CHECKING:
@@ -96,6 +98,7 @@ class Engine:
         self.durable: Durable
         self.cork = Cork()
         self.hosting: Hosting
+        self.timetable: Timetable
         self.ops = Ops()
         CallOps(self)
         FunctionOps(self)
@@ -121,13 +124,18 @@ class Engine:
         async with rollout.prepared(check=app_id in self.apps):
             rollout.switch(deployed=deployed)
 
-    def opened(self, app_id: str, name: str, *, deployed: bool, version: int | None) -> None:
+    def opened(self, app: App) -> None:
         """All functions of an app, or of its new version, are in their places."""
-        self.apps[app_id] = App(app_id, name, deployed, version, self.clock.now())
+        self.apps[app.id] = app
         self.planner.wake()
         self.web.changed()
+        self.timetable.wake()
         self.events.publish(
-            "app.opened", name or app_id, app=app_id, deployed=deployed, version=version
+            "app.opened",
+            app.name or app.id,
+            app=app.id,
+            deployed=app.deployed,
+            version=app.version,
         )
 
     def close_app(self, app_id: str) -> None:
@@ -136,8 +144,10 @@ class Engine:
             return
         for pool in [pool for pool in self.pools.values() if pool.spec.app == app_id]:
             self.remove_pool(pool)
+            if pool.spec.schedule is not None and not app.deployed:
+                self.tasks.start_soon(self.durable.store.schedules.forget, pool.spec.key)
         self.web.changed()
-        self.events.publish("app.closed", app.name or app_id, app=app_id)
+        self.events.publish("app.closed", app.name or app_id, app=app_id, deployed=app.deployed)
 
     def _close_pool(self, pool: Pool) -> None:
         for live in [live for live in self.calls.values() if live.pool is pool]:
@@ -447,18 +457,6 @@ class Engine:
             self._close_pool(pool)
 
 
-class App:
-    """An app that is open."""
-
-    __slots__ = ("deployed", "id", "name", "opened_at", "version")
-
-    def __init__(
-        self, app_id: str, name: str, deployed: bool, version: int | None, opened_at: float
-    ) -> None:
-        self.id, self.name, self.deployed, self.version = app_id, name, deployed, version
-        self.opened_at = opened_at  # wall clock
-
-
 @asynccontextmanager
 async def open_engine(
     backend: Backend,
@@ -480,6 +478,7 @@ async def open_engine(
         engine = Engine(backend, tasks, clock, nodes, objects)
         engine.durable = Durable(engine, store, home)
         engine.hosting = Hosting(engine)
+        engine.timetable = Timetable(engine)
         AdminOps(engine)
         engine.loop.set_exception_handler(engine.crash)
         services.start_soon(engine.surface_crash)
@@ -488,6 +487,7 @@ async def open_engine(
         services.start_soon(store.watch)
         services.start_soon(engine.durable.run)
         services.start_soon(engine.hosting.run)
+        services.start_soon(engine.timetable.run)
         try:
             yield engine
         finally:

@@ -54,10 +54,15 @@ class History:
     ) -> list[CallInfo]:
         """Calls by the time of their acceptance, the newest first, without values.
 
+        `function` is a key, or the name behind its slash.
+
         To page on, give the last one's `created` as `until`; calls of that instant come again.
         """
         conditions = {
-            "function = ?": function,
+            "function = ?": function if function and "/" in function else None,
+            "substr(function, instr(function, '/') + 1) = ?": (
+                function if function and "/" not in function else None
+            ),
             "app = ?": app,
             "user = ?": user,
             "created >= ?": since,

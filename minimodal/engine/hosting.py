@@ -133,7 +133,7 @@ class Hosting:
         rollout = Rollout(self._engine, deployment.app, deployment.app, deployment.specs)
         async with rollout.prepared(build=again, check=again):
             self._versions[deployment.app] = deployment.version
-            rollout.switch(deployed=True, version=deployment.version)
+            rollout.switch(deployed=True, version=deployment.version, created=deployment.created)
 
     def _close(self, app: str) -> None:
         self._versions.pop(app, None)

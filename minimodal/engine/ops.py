@@ -48,6 +48,9 @@ class Ops:
         assert name not in self._handlers, f"two operations are called {name}"
         self._handlers[name] = handler
 
+    def has(self, name: str) -> bool:
+        return name in self._handlers
+
     def find(self, name: str) -> Handler:
         handler = self._handlers.get(name)
         if handler is None:

@@ -6,7 +6,7 @@ JSON-able; times are seconds since the epoch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,17 @@ from minimodal.errors import InvalidError
 from minimodal.protocols import Reply
 from minimodal.types import CallState, Payload
 
+from .calls import failed
 from .ops import Caller, Ops
-from .records import Attempt, CallInfo
+from .records import Attempt, CallInfo, Stored
+from .timetable import recorded
 
 if TYPE_CHECKING:
     from .store import Store
 
 Fields = Mapping[str, Any]
+
+Resume = Callable[[Stored], Awaitable[None]]
 
 MAX_ROWS = 1000  # of one listing
 
@@ -28,15 +32,23 @@ MAX_ROWS = 1000  # of one listing
 class RecordOps:
     """Handlers over one store. AdminOps adds what only a live engine knows."""
 
-    def __init__(self, ops: Ops, store: Store) -> None:
+    def __init__(self, ops: Ops, store: Store, resume: Resume | None = None) -> None:
         self._store = store
+        self._resume = resume  # runs what is retried; without an engine the next one does
         for name, handler in (
             ("record.calls", self.calls),
             ("record.call", self.call),
             ("record.apps", self.apps),
+            ("record.cancel", self.cancel),
             ("app.history", self.app_history),
+            ("record.rollback", self.rollback),
+            ("record.stop", self.stop),
+            ("record.schedules", self.schedules),
+            ("record.pause", self.pause),
+            ("record.resume", self.unpause),
             ("dlq.list", self.dlq_list),
             ("dlq.show", self.dlq_show),
+            ("dlq.retry", self.dlq_retry),
             ("dlq.purge", self.dlq_purge),
         ):
             ops.add(name, handler)
@@ -63,6 +75,12 @@ class RecordOps:
     async def show_call(self, call_id: str) -> dict[str, Any]:
         info, attempts = await self._store.history.show(call_id)
         return {"call": call_row(info), "attempts": [attempt_row(each) for each in attempts]}
+
+    async def cancel(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """Record that a call is cancelled, where no engine has it."""
+        words = failed(CallState.CANCELLED, "CallCancelled", f"{fields['id']} was cancelled")
+        await self._store.record(fields["id"], None, words)
+        return Reply({})
 
     async def apps(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         return Reply({"apps": await self.find_apps()})
@@ -96,6 +114,27 @@ class RecordOps:
         ]
         return Reply({"app": fields["app"], "versions": versions})
 
+    async def rollback(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """As app.rollback, untried: where no engine runs."""
+        version = await self._store.deployments.rollback(fields["app"], fields.get("version"))
+        return Reply({"version": version})
+
+    async def stop(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        await self._store.deployments.stop(fields["app"])
+        return Reply({})
+
+    async def schedules(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """The schedules of deployed apps."""
+        return Reply({"schedules": await recorded(self._store, self._store.clock.now())})
+
+    async def pause(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        await self._store.schedules.pause(fields["key"])
+        return Reply({})
+
+    async def unpause(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        await self._store.schedules.resume(fields["key"], self._store.clock.now())
+        return Reply({})
+
     # --- dead letters --------------------------------------------------------------------------------
 
     async def dlq_list(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
@@ -111,6 +150,16 @@ class RecordOps:
         letter = await self._store.dead_letters.show(fields["id"])
         attempts = [attempt_row(each) for each in letter.attempts]
         return Reply({"call": call_row(letter.info), "attempts": attempts}, letter.input)
+
+    async def dlq_retry(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """Run dead letters again as new calls. Fields: ids, or function, or neither for all."""
+        letters, started = self._store.dead_letters, []
+        while batch := await letters.retry(ids=fields.get("ids"), function=fields.get("function")):
+            for stored in batch:
+                started.append(stored.call.id)
+                if self._resume is not None:
+                    await self._resume(stored)
+        return Reply({"calls": started})
 
     async def dlq_purge(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         """Drop the inputs of those selected by ids, function, before (a time); all of them at least one."""

@@ -19,6 +19,7 @@ from minimodal.types import Failure, FunctionSpec
 
 from .function_ops import changed
 from .nodes import never_fits
+from .open_apps import App
 from .pool import Pool
 
 if TYPE_CHECKING:
@@ -111,8 +112,10 @@ class Rollout:
 
     # --- the switch ----------------------------------------------------------------------------------
 
-    def switch(self, *, deployed: bool, version: int | None = None) -> None:
-        """From now on calls go to the new version."""
+    def switch(
+        self, *, deployed: bool, version: int | None = None, created: float | None = None
+    ) -> None:
+        """From now on calls go to the new version. `created`: when that was made, wall clock."""
         engine = self._engine
         names = {spec.key for spec in self._specs}
         for pool in [p for p in engine.pools.values() if p.spec.app == self._app]:
@@ -135,7 +138,8 @@ class Rollout:
             if old is not None:
                 engine.drain(old)
             engine.place(pool, key)
-        engine.opened(self._app, self._name, deployed=deployed, version=version)
+        opened_at = engine.clock.now() if created is None else created
+        engine.opened(App(self._app, self._name, deployed, version, opened_at))
 
 
 async def _try(pool: Pool) -> Failure | None:

@@ -85,3 +85,7 @@ CREATE TABLE schedules (
     last_tick REAL NOT NULL,
     last_call TEXT                     -- NULL: the tick was skipped by policy
 ) WITHOUT ROWID;
+
+-- version 2
+
+ALTER TABLE schedules ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;

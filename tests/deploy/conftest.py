@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from minimodal.home import Home, open_home
+from tests.cli.conftest import place as place
+from tests.cli.conftest import program as program
 
 
 @pytest.fixture

@@ -51,6 +51,13 @@ class Running:
                 return line
         raise AssertionError(f"never said {text!r}:\n" + "\n".join(self.said))
 
+    def rest(self) -> list[str]:
+        """What it said until its end, that was not waited for."""
+        for reader in self._readers:
+            reader.join(timeout=PATIENCE)
+        lines = [self._lines.get_nowait() for _ in range(self._lines.qsize())]
+        return [line for line in lines if line is not None]
+
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
@@ -86,7 +93,12 @@ def python(home: Path, code: str, *arguments: str) -> subprocess.Popen[str]:
     """A process of its own that runs some code; the caller ends it."""
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
-        env={**os.environ, "MINIMODAL_HOME": str(home), "MINIMODAL_BACKEND": "process"},
+        env={
+            **os.environ,
+            "MINIMODAL_HOME": str(home),
+            "MINIMODAL_BACKEND": "process",
+            "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        },
         stdout=subprocess.PIPE,
         text=True,
     )
