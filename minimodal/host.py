@@ -20,6 +20,7 @@ from .face import client_threads
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from .clock import Clock
     from .config import Config
     from .engine.client import LoopClient
     from .engine.engine import Engine
@@ -41,11 +42,14 @@ class BackendSettings(NamedTuple):
 class Host:
     """An engine in a thread: `with Host(config) as host:`. It is the current client in the block."""
 
-    def __init__(self, config: Config | None = None, role: str = "run") -> None:
+    def __init__(
+        self, config: Config | None = None, role: str = "run", *, clock: Clock | None = None
+    ) -> None:
         from .config import load_config
 
         self.config = config or load_config()
         self.role = role
+        self._clock = clock
         self._thread: threading.Thread | None = None
         self._ready: Future[None] = Future()
         self._stop: Callable[[], None] = lambda: None
@@ -174,7 +178,7 @@ class Host:
         engine_id = new_id("en")
         async with AsyncExitStack() as stack:
             stack.enter_context(hold_engine_lock(home, engine_id, role=self.role))
-            objects = await stack.enter_async_context(open_objects(home, engine_id))
+            objects = await stack.enter_async_context(open_objects(home, engine_id, self._clock))
             config, resolve = self.config, objects.secrets.resolve
             settings = BackendSettings(config.docker_host, config.runtime, engine_id, resolve)
             choice = await stack.enter_async_context(open_best(config.backend, home, settings))
@@ -227,6 +231,14 @@ def _has_uvloop() -> bool:
     import importlib.util
 
     return importlib.util.find_spec("uvloop") is not None
+
+
+def warm_up() -> None:
+    """Let uvloop open the pipe that it keeps for good, so that nobody takes it for a leak."""
+    if _has_uvloop():
+        import uvloop
+
+        uvloop.new_event_loop().close()
 
 
 _ambient: Host | None = None

@@ -21,7 +21,7 @@ ROOMS = {
     2: "backends images",
     3: "engine gateway",
     4: "host config readers output",
-    5: "cli pytest_plugin testing __main__",
+    5: "cli pytest_plugin testing leaks container_logs __main__",
 }
 ROOM = {name: number for number, names in ROOMS.items() for name in names.split()}
 
@@ -38,6 +38,8 @@ OWNERS = {
     "h11": "gateway",
     "nacl": "engine",
     "prometheus_client": "gateway",
+    "pytest": "pytest_plugin",
+    "IPython": "notebook",
     "rich": "cli",
     "starlette": "gateway",
     "tomli": "config",
