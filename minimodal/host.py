@@ -254,10 +254,14 @@ def start_ambient() -> Any:
     """The engine of a script or notebook that started none itself; it stops when Python exits."""
     global _ambient
     if _ambient is None:
+        from . import notebook
         from .output import Printer
 
-        printer = Printer()
-        _ambient = Host()
+        host = _ambient = Host()
+        if notebook.is_kernel():
+            printer = Printer(notebook.open_cells(lambda call: host.engine.calls.get(call)))
+        else:
+            printer = Printer()
         _ambient.subscribe(printer.event)
         atexit.register(printer.close)
     _ambient.start()
