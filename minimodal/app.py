@@ -81,10 +81,23 @@ class App:
         self.registered_entrypoints: dict[str, LocalEntrypoint[..., Any]] = {}
         self._open: tuple[Client, str] | None = None
         self._explicit = False  # opened by run(), not ambiently
+        self._cell = 0  # of a notebook, in which it was sent
         self._served_by: Client | None = None  # the engine elsewhere that it was deployed to
 
     def __repr__(self) -> str:
         return f"<App {self._name or 'unnamed'}>"
+
+    def _repr_html_(self) -> str:
+        from .display import card
+
+        rows = {
+            "id": self.app_id,
+            "functions": list(self.registered_functions),
+            "classes": list(self.registered_classes),
+            "entrypoints": list(self.registered_entrypoints),
+            "tags": [f"{name}={value}" for name, value in self._tags.items()],
+        }
+        return card("App", self._name or "unnamed", rows)
 
     @property
     def name(self) -> str | None:
@@ -202,8 +215,9 @@ class App:
         """Take a Function or a Cls into the table of its kind."""
         _warn_if_taken(self, thing.name, registered)
         registered[thing.name] = thing
-        if self._open is not None and not self._explicit:
-            self._open = None  # a notebook cell was run again: the next call sends the new one
+        self._cell = -1  # a notebook's cell was run again: the next call sends the new one
+        if self._open is not None and self._open[1] == self._name:
+            self._open = None  # what is deployed stays as it is
 
     def _default_image(self) -> Image:
         from .image import Image
@@ -276,8 +290,21 @@ class App:
             return here.app_id if self._name == (here.app_name or None) else str(self._name)
         if self._open is None or self._open[0] is not client:
             await self._send(client, new_id("ap"))
+        elif self._is_stale():
+            await self._send(client, self._open[1])
         assert self._open is not None
         return self._open[1]
+
+    def _is_stale(self) -> bool:
+        """Whether what was sent may not be what is meant now.
+
+        The functions of a notebook travel with all that they use, which any cell may have changed
+        since: then they are sent again. The engine keeps the pools of those that are the same, and
+        lets the old version of another finish its calls.
+        """
+        if self._open is None or self._explicit or self._open[1] == self._name:
+            return False
+        return self._cell == -1 or self._cell != context.cell()
 
     async def _specs(self, app_id: str) -> list[Any]:
         from .codec import to_plain
@@ -292,6 +319,7 @@ class App:
         return [to_plain(await spec_of(self, app_id, each, snapshots)) for each in registered]
 
     async def _send(self, client: Client, app_id: str) -> None:
+        cell = context.cell()
         functions = await self._specs(app_id)
         await context.ask(
             "app.open",
@@ -301,7 +329,7 @@ class App:
             deployed=False,
             functions=functions,
         )
-        self._open = (client, app_id)
+        self._open, self._cell = (client, app_id), cell
 
     async def _close(self) -> None:
         if self._open is not None:

@@ -159,6 +159,11 @@ class FunctionCall(Generic[T]):
     def __repr__(self) -> str:
         return f"<FunctionCall {self._id}>"
 
+    def _repr_html_(self) -> str:
+        from .display import card
+
+        return card("FunctionCall", self._id, {"function": self._function})
+
     @property
     def object_id(self) -> str:
         """The id, such as "fc-3f2a…". `FunctionCall.from_id` makes a handle of it anywhere."""

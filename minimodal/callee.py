@@ -138,7 +138,13 @@ class Callee:
     async def _key(self, client: Client) -> str:
         """What `_resolve` gave, remembered until the app is closed or opened again."""
         resolved = self._resolved
-        if resolved is None or resolved[0] is not client or resolved[1] is not self._opening:
+        stale = self._app is not None and self._app._is_stale()
+        if (
+            stale
+            or resolved is None
+            or resolved[0] is not client
+            or resolved[1] is not self._opening
+        ):
             key = await self._resolve(client)
             resolved = self._resolved = (client, self._opening, key)
         return resolved[2]

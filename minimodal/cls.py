@@ -58,6 +58,12 @@ class Cls(Callee, Generic[T]):
     def __repr__(self) -> str:
         return f"<Cls {self._name}>"
 
+    def _repr_html_(self) -> str:
+        from .display import card, options_of
+
+        methods = list(methods_of(self.raw)) if self.raw else None
+        return card("Cls", self._name, {"methods": methods, **options_of(self._options)})
+
     @property
     def name(self) -> str:
         """The name under which the app knows it."""
@@ -179,6 +185,11 @@ class Obj:
         args, kwargs = self._arguments
         shown = [*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())]
         return f"{self._cls.name}({', '.join(shown)})"
+
+    def _repr_html_(self) -> str:
+        from .display import card
+
+        return card("Object", repr(self), {"of": repr(self._cls)})
 
     @property
     def update_autoscaler(self) -> Any:

@@ -37,8 +37,8 @@ class Config:
     backend: str = field(
         default="auto",
         metadata=_by(
-            readers.choice("auto", "docker", "bubblewrap", "process"),
-            "where containers run; auto takes the first that works",
+            readers.choice("auto", "docker", "bubblewrap", "process", "embedded"),
+            "where containers run; auto takes the first that works, embedded the first but docker",
         ),
     )
     docker_host: str | None = field(

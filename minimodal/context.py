@@ -9,12 +9,13 @@ not a ContextVar, because threads that users start do not inherit those. What be
 from __future__ import annotations
 
 import importlib
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .face import Pending
 from .types import EMPTY, Payload
@@ -55,9 +56,30 @@ calls_on_loop: set[str] = set()
 output_blocks = 0  # open enable_output() blocks
 show_progress = True
 
+on_call: Callable[[str], None] | None = None
+"""Told the id of each call that is made here: a notebook remembers from which cell."""
+
+map_view: Callable[[str, int | None], MapView] | None = None
+"""Makes what shows the progress of a map of that function over so many inputs (None: unknown)."""
+
 _client: Client | None = None
 _instead: ContextVar[Client | None] = ContextVar("minimodal_client", default=None)
 _lock = threading.Lock()
+
+
+class MapView(Protocol):
+    """Shows how far one map is."""
+
+    def update(self, done: int, failed: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def cell() -> int:
+    """The number of the notebook's cell, or of the line in IPython, that runs; 0 elsewhere."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return int(shell.execution_count) if shell is not None else 0
 
 
 def is_local() -> bool:

@@ -59,6 +59,15 @@ class Function(Callee, MapMethods[P, R], Generic[P, R]):
     def __repr__(self) -> str:
         return f"<Function {self._name}>"
 
+    def _repr_html_(self) -> str:
+        from .display import card, options_of
+
+        signature = str(inspect.signature(self.raw)) if self.raw is not None else ""
+        about = (self.__doc__ or "").partition("\n")[0] if self.raw is not None else None
+        app = repr(self._app) if self._app is not None else self._fixed_key
+        rows = {"about": about, "app": app, **options_of(self._options)}
+        return card("Function", self._name + signature, rows)
+
     @property
     def name(self) -> str:
         """The name under which the app knows it."""
@@ -126,6 +135,8 @@ class Function(Callee, MapMethods[P, R], Generic[P, R]):
         call = Call(new_id("fc"), key, payload, self._method, stream=stream)
         if here is not None:
             call.parent, call.depth = here.call_id, here.depth + 1
+        if context.on_call is not None:
+            context.on_call(call.id)
         return call
 
     @both

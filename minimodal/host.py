@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     import anyio
 
+    from .clock import Clock
     from .config import Config
     from .engine.client import LoopClient
     from .engine.engine import Engine
@@ -45,11 +46,14 @@ class BackendSettings(NamedTuple):
 class Host:
     """An engine in a thread: `with Host(config) as host:`. It is the current client in the block."""
 
-    def __init__(self, config: Config | None = None, role: str = "run") -> None:
+    def __init__(
+        self, config: Config | None = None, role: str = "run", *, clock: Clock | None = None
+    ) -> None:
         from .config import load_config
 
         self.config = config or load_config()
         self.role = role
+        self._clock = clock
         self._thread: threading.Thread | None = None
         self._ready: Future[None] = Future()
         self._stop: Callable[[], None] = lambda: None
@@ -192,7 +196,7 @@ class Host:
             lock = stack.enter_context(
                 hold_engine_lock(home, engine_id, role=self.role, sole=self.role == "up")
             )
-            objects = await stack.enter_async_context(open_objects(home, engine_id))
+            objects = await stack.enter_async_context(open_objects(home, engine_id, self._clock))
             config, resolve = self.config, objects.secrets.resolve
             settings = BackendSettings(config.docker_host, config.runtime, engine_id, resolve)
             choice = await stack.enter_async_context(open_best(config.backend, home, settings))
@@ -267,6 +271,14 @@ def _has_uvloop() -> bool:
     return importlib.util.find_spec("uvloop") is not None
 
 
+def warm_up() -> None:
+    """Let uvloop open the pipe that it keeps for good, so that nobody takes it for a leak."""
+    if _has_uvloop():
+        import uvloop
+
+        uvloop.new_event_loop().close()
+
+
 _ambient: Host | None = None
 
 
@@ -280,10 +292,14 @@ def start_ambient() -> Any:
     """The engine of a script or notebook that started none itself; it stops when Python exits."""
     global _ambient
     if _ambient is None:
+        from . import notebook
         from .output import Printer
 
-        printer = Printer()
-        _ambient = Host()
+        host = _ambient = Host()
+        if notebook.is_kernel():
+            printer = Printer(notebook.open_cells(lambda call: host.engine.calls.get(call)))
+        else:
+            printer = Printer()
         _ambient.subscribe(printer.event)
         atexit.register(printer.close)
     _ambient.start()

@@ -462,6 +462,12 @@ class Image:
     def __repr__(self) -> str:
         return f"<Image {self._recipe()[:8]}: {len(self._steps) + len(self._mounts)} steps>"
 
+    def _repr_html_(self) -> str:
+        from .display import card
+
+        steps = [repr(getattr(step, "content", step)) for step in self._steps + self._mounts]
+        return card("Image", self._recipe()[:8], {"steps": steps})
+
     def _recipe(self) -> str:
         return recipe_key(self._steps + self._mounts)
 

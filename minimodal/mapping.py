@@ -8,7 +8,15 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sized,
+)
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from . import context
@@ -62,6 +70,7 @@ class _MapMethod(Generic[P, R]):
         run: _MapRun[R] = _MapRun(
             self._function, source, dict(kwargs), order_outputs, return_exceptions
         )
+        run.total = _total(inputs)
         return BothIterator(run.advance, run.close)
 
     def aio(self, *inputs: Any, **options: Any) -> BothIterator[R]:
@@ -113,6 +122,12 @@ class MapMethods(Generic[P, R]):
             await context.ask("call.spawn", call.payload, client=client, **call_fields(call))
 
 
+def _total(inputs: tuple[Any, ...]) -> int | None:
+    """How many inputs there are, where all the iterables say so."""
+    lengths = [len(one) for one in inputs if isinstance(one, Sized)]
+    return min(lengths) if len(lengths) == len(inputs) else None
+
+
 def _inputs(inputs: tuple[Any, ...], spread: bool) -> Iterator[Any] | AsyncIterator[Any]:
     if spread and isinstance(inputs[0], Iterable):
         return iter(inputs[0])
@@ -158,6 +173,9 @@ class _MapRun(Generic[R]):
         self._kwargs = kwargs
         self._ordered = ordered
         self._return_exceptions = return_exceptions
+        self.total: int | None = None
+        self._view: context.MapView | None = None
+        self._failed = 0
         self._sent = 0
         self._taken = 0
         self._exhausted = False
@@ -172,13 +190,28 @@ class _MapRun(Generic[R]):
             outcome = self._next_outcome()
             if outcome is not None:
                 self._taken += 1
+                self._show(outcome)
                 return self._value(outcome)
             if self._exhausted and self._taken == self._sent:
+                self._close_view()
                 raise StopAsyncIteration
             if self._exhausted or self._sent - self._taken >= WINDOW:
                 await Pending(self._wait_for_landing)
             else:
                 await self._send_next()
+
+    def _show(self, outcome: Outcome) -> None:
+        if self._view is None and context.output_blocks and context.show_progress:
+            if context.map_view is not None:
+                self._view = context.map_view(self._function.name, self.total)
+        if self._view is not None:
+            self._failed += outcome.value is None
+            self._view.update(self._taken, self._failed)
+
+    def _close_view(self) -> None:
+        view, self._view = self._view, None
+        if view is not None:
+            view.close()
 
     def _next_outcome(self) -> Outcome | None:
         while self._landed:
@@ -239,6 +272,7 @@ class _MapRun(Generic[R]):
     async def close(self) -> None:
         """Cancel what still runs: the loop over the results was left early."""
         self._exhausted = True
+        self._close_view()
         running, self._running = self._running, {}
         for abandon in running.values():
             abandon()

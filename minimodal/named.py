@@ -154,6 +154,12 @@ class Handle:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._name or self._id or 'unnamed'}>"
 
+    def _repr_html_(self) -> str:
+        from .display import card
+
+        known = self._id or (self._resolved[1] if self._resolved else None)
+        return card(type(self).__name__, self._name or "", {"id": known})
+
 
 def _rebuild(
     kind: type[H], name: str | None, create: bool, object_id: str | None, extras: dict[str, Any]

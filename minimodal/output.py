@@ -12,12 +12,17 @@ import queue
 import select
 import sys
 import threading
+from collections.abc import Callable
+from contextvars import Context
 from typing import TYPE_CHECKING, TextIO
 
 from . import context
 
 if TYPE_CHECKING:
     from .engine.events import Event
+
+CellOf = Callable[[str], "Context | None"]
+"""The context of the code that made a call, by its id; None where it does not matter."""
 
 MAX_WAITING = 10_000  # lines, behind a reader that is too slow
 ATOMIC_BYTES = 4096  # a pipe that is writable takes at least so much
@@ -26,19 +31,22 @@ ATOMIC_BYTES = 4096  # a pipe that is writable takes at least so much
 class Printer:
     """Prints log events; inside `enable_output()` also what is built and started."""
 
-    def __init__(self) -> None:
-        self._waiting: queue.Queue[tuple[str, str] | None] = queue.Queue(MAX_WAITING)
+    def __init__(self, cell_of: CellOf = lambda call: None) -> None:
+        self._cell_of = cell_of
+        self._waiting: queue.Queue[tuple[str, str, Context | None] | None]
+        self._waiting = queue.Queue(MAX_WAITING)
         self._thread: threading.Thread | None = None
         self._dropped = 0
 
     def event(self, event: Event) -> None:
         """Called on the engine's loop; never blocks."""
         if event.kind == "log":
-            self._print(event.fields["stream"], event.fields["text"])
+            fields = event.fields
+            self._print(fields["stream"], fields["text"], self._cell_of(fields["call"]))
         elif context.output_blocks and context.show_progress:
             line = progress_line(event)
             if line:
-                self._print("stderr", line)
+                self._print("stderr", line, None)
 
     def close(self) -> None:
         """Wait, for a moment, until all is shown."""
@@ -46,15 +54,15 @@ class Printer:
             self._waiting.put(None)
             self._thread.join(timeout=2.0)
 
-    def _print(self, name: str, text: str) -> None:
+    def _print(self, name: str, text: str, cell: Context | None) -> None:
         if self._waiting.empty() and _takes(_stream(name), len(text) * 4 + 1):
-            _write(name, text)
+            _write(name, text, cell)
             return
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="minimodal-output", daemon=True)
             self._thread.start()
         try:
-            self._waiting.put_nowait((name, text))
+            self._waiting.put_nowait((name, text, cell))
         except queue.Full:
             self._dropped += 1
 
@@ -63,7 +71,9 @@ class Printer:
             _write(*item)
             if self._dropped and self._waiting.empty():
                 dropped, self._dropped = self._dropped, 0
-                _write("stderr", f"[{dropped} lines of output dropped: nobody read them in time]")
+                _write(
+                    "stderr", f"[{dropped} lines of output dropped: nobody read them in time]", None
+                )
 
 
 def progress_line(event: Event) -> str | None:
@@ -94,10 +104,16 @@ def _takes(stream: TextIO, nbytes: int) -> bool:
     return bool(select.select([], [descriptor], [], 0)[1])
 
 
-def _write(name: str, text: str) -> None:
+def _write(name: str, text: str, cell: Context | None) -> None:
     stream = _stream(name)
     try:
-        stream.write(text + "\n")
-        stream.flush()
+        if cell is None:
+            stream.write(text + "\n")
+        else:
+            # A notebook's stream reads from the context which cell it belongs to. Two threads of
+            # ours may be here, and a context can be entered once: hence the copy.
+            cell.copy().run(stream.write, text + "\n")
+        if not hasattr(stream, "pub_thread"):  # ipykernel sends by itself; its flush() waits
+            stream.flush()
     except (OSError, ValueError):
         pass  # the reader is gone, or the stream closed: the calls go on

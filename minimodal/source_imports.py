@@ -65,6 +65,21 @@ def _loaded(name: str, file: Path) -> Iterator[str]:
             yield origin
 
 
+def imported_by_main(root: Path, seen: set[str]) -> Iterator[tuple[str, Path]]:
+    """(name, place) of the local modules that the values of `__main__` are, or come from.
+
+    Names looked at are added to `seen`.
+    """
+    for value in list(vars(sys.modules["__main__"]).values()):
+        origin = getattr(value, "__module__", None)
+        name = value.__name__ if isinstance(value, ModuleType) else origin
+        top = name.partition(".")[0] if isinstance(name, str) else ""
+        if top and top not in seen:
+            seen.add(top)
+            if (place := _place(top, root)) is not None:
+                yield top, place
+
+
 def _is_file(module: ModuleType, file: Path) -> bool:
     path = getattr(module, "__file__", None)
     return bool(path) and Path(str(path)).name == file.name and Path(str(path)).resolve() == file

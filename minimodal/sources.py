@@ -55,8 +55,6 @@ def collect(script: str | os.PathLike[str] | ModuleType) -> SourceSet:
     A path is what `python path` would run: its directory is the import root. A module of a package
     brings its whole top-level package.
     """
-    from .source_imports import local_imports
-
     path, name = _located(script)
     depth = name.count(".")
     root = path.parents[depth + (1 if path.name == "__init__.py" else 0)]
@@ -65,8 +63,34 @@ def collect(script: str | os.PathLike[str] | ModuleType) -> SourceSet:
         _add_package(found, root / name.split(".")[0], name.split(".")[0])
     else:
         found[path.name] = path
+    _follow(found, root, {name.split(".")[0]})
+    return SourceSet(name, root, dict(sorted(found.items())))
+
+
+def collect_imported(root: Path) -> SourceSet:
+    """The local modules below `root` that `__main__` has imported, and what they import."""
+    from .source_imports import imported_by_main
+
+    found: dict[str, Path] = {}
+    seen: set[str] = set()
+    for top, place in imported_by_main(root, seen):
+        _add(found, top, place)
+    _follow(found, root, seen)
+    return SourceSet("__main__", root, dict(sorted(found.items())))
+
+
+def _add(found: dict[str, Path], top: str, place: Path) -> None:
+    if place.is_dir():
+        _add_package(found, place, top)
+    else:
+        found[place.name] = place.resolve()
+
+
+def _follow(found: dict[str, Path], root: Path, seen: set[str]) -> None:
+    """Add what the files found so far import, and so on."""
+    from .source_imports import local_imports
+
     pending = list(found.items())
-    seen = {name.split(".")[0]}
     while pending:
         key, file = pending.pop()
         if not key.endswith(".py"):
@@ -74,13 +98,9 @@ def collect(script: str | os.PathLike[str] | ModuleType) -> SourceSet:
         module = key.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
         for top, place in local_imports(file, module, root, seen):
             added: dict[str, Path] = {}
-            if place.is_dir():
-                _add_package(added, place, top)
-            else:
-                added[place.name] = place.resolve()
+            _add(added, top, place)
             pending += added.items()
             found.update(added)
-    return SourceSet(name, root, dict(sorted(found.items())))
 
 
 def snapshot(home: Home, sources: SourceSet) -> str:

@@ -50,6 +50,7 @@ class Snapshots:
     def __init__(self, home: Home) -> None:
         self.home = home
         self._digests: dict[str, str] = {}
+        self._notebook: str | None = None
 
     def of_module(self, module: Any) -> tuple[str, str]:
         """(module name in the container, snapshot digest) of an imported module."""
@@ -61,6 +62,18 @@ class Snapshots:
             self._digests[key] = sources.snapshot(self.home, collected)
             source_paths[tracebacks.SOURCES_DIR] = str(collected.root)
         return collected.module, self._digests[key]
+
+    def of_notebook(self) -> str | None:
+        """The snapshot of the local modules that a notebook or a REPL has imported, if any."""
+        from . import sources
+
+        if getattr(sys.modules["__main__"], "__file__", None):
+            return None
+        if self._notebook is None:
+            collected = sources.collect_imported(Path.cwd())
+            self._notebook = sources.snapshot(self.home, collected) if collected.files else ""
+            source_paths[tracebacks.SOURCES_DIR] = str(collected.root)
+        return self._notebook or None
 
 
 def travels_by_name(raw: Callable[..., Any] | type, serialized: bool) -> bool:
@@ -97,7 +110,8 @@ async def target_of(
             "It closes over something large: pass that as an argument or put it in a Volume."
         )
     reply = await context.ask("blob.put", payload)
-    return ByValue(reply.fields["digest"], pickling.python_version())
+    sources = snapshots.of_notebook() if raw.__module__ == "__main__" else None
+    return ByValue(reply.fields["digest"], pickling.python_version(), sources)
 
 
 async def spec_of(

@@ -9,8 +9,8 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
+from minimodal.leaks import children
 from tests.needs import docker_json
 
 PATIENCE = 3.0  # seconds for what is on its way out: a thread being joined, a container in removal
@@ -57,38 +57,6 @@ def adopt_orphans() -> None:
     if sys.platform == "linux":
         pr_set_child_subreaper = 36
         ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
-
-
-def children() -> list[str]:
-    """The living descendants of this process as `pid name`; a zombie has ended and does not count.
-
-    `os.kill(pid, 0)` succeeds on a zombie, and not every PID 1 reaps, so the state is read. Only the
-    kernel's lists of children are followed: reading all of /proc costs 50 ms for each test.
-    """
-    found = []
-    waiting = [os.getpid()]
-    while waiting:
-        for pid in _children_of(waiting.pop()):
-            waiting.append(pid)
-            try:
-                name, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
-            except OSError:
-                continue  # it ended while we looked
-            if rest.split()[0] not in "ZX":
-                found.append(f"{pid} {name.partition('(')[2]}")
-    return found
-
-
-def _children_of(pid: int) -> list[int]:
-    tasks = f"/proc/{pid}/task"
-    try:
-        return [
-            int(child)
-            for task in os.listdir(tasks)
-            for child in Path(f"{tasks}/{task}/children").read_text().split()
-        ]
-    except OSError:
-        return []  # it ended while we looked, or this system has no such lists
 
 
 def containers() -> list[str]:

@@ -15,6 +15,8 @@ from minimodal.home import Home
 from minimodal.protocols import Backend
 
 ORDER = ("docker", "bubblewrap", "process")
+SEVERAL = {"auto": ORDER, "embedded": ORDER[1:]}
+"""Names that stand for the first that works. Embedded ones need no daemon: tests run on them."""
 
 
 class Choice(NamedTuple):
@@ -27,19 +29,21 @@ class Choice(NamedTuple):
 
 @asynccontextmanager
 async def open_best(name: str, home: Home, config: Any) -> AsyncIterator[Choice]:
-    """Open the backend of that name; "auto" takes the first of docker, bubblewrap, process.
+    """Open the backend of that name; "auto" takes the first of docker, bubblewrap, process;
+    "embedded" the first of bubblewrap, process.
 
     Raises RuntimeUnavailable with the reasons, InvalidError for a name that is none.
     """
-    if name != "auto" and name not in ORDER:
-        raise InvalidError(f"there is no backend {name!r}; there are auto, {', '.join(ORDER)}")
+    if name not in SEVERAL and name not in ORDER:
+        known = ", ".join(("auto", *ORDER, "embedded"))
+        raise InvalidError(f"there is no backend {name!r}; there are {known}")
     refused: list[tuple[str, str]] = []
     async with AsyncExitStack() as stack:
-        for candidate in ORDER if name == "auto" else (name,):
+        for candidate in SEVERAL.get(name, (name,)):
             try:
                 backend = await stack.enter_async_context(_open(candidate, home, config))
             except RuntimeUnavailable as error:
-                if name != "auto":
+                if name not in SEVERAL:
                     raise
                 refused.append((candidate, str(error)))
                 continue
@@ -61,7 +65,7 @@ async def _open(name: str, home: Home, config: Any) -> AsyncIterator[Backend]:
 
 
 def _why(chosen: str, asked: str, refused: list[tuple[str, str]]) -> str:
-    if asked != "auto":
+    if asked not in SEVERAL:
         return f"{chosen}, as asked for"
     if not refused:
         return f"{chosen}, the first choice"

@@ -191,7 +191,9 @@ async def _open_backend(name: str, config: Any) -> Check:
 
 def _chosen(wanted: str, backends: list[Check]) -> Check:
     working = [check.name for check in backends if check.ok]
-    if wanted != "auto":
+    if wanted == "embedded":
+        working = [name for name in working if name != "docker"]
+    elif wanted != "auto":
         works = wanted in working
         return Check("backend", works, wanted if works else f"{wanted}, which does not work here")
     if working:
