@@ -15,10 +15,13 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import context
+from .errors import NotRunningError
 from .face import client_threads
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    import anyio
 
     from .config import Config
     from .engine.client import LoopClient
@@ -48,6 +51,9 @@ class Host:
         self.role = role
         self._thread: threading.Thread | None = None
         self._ready: Future[None] = Future()
+        self._failure: BaseException | None = None
+        self._started = False  # and is the current client
+        self._stopped = False
         self._stop: Callable[[], None] = lambda: None
         self._previous: Any = None
         self._subscribers: list[Callable[[Event], None]] = []
@@ -71,6 +77,7 @@ class Host:
         self._thread.start()
         self._ready.result()
         self._previous = context.set_client(self.client)
+        self._started = True
         return self
 
     def open_gateway(self) -> str:
@@ -94,12 +101,19 @@ class Host:
         return opened.result()
 
     def stop(self) -> None:
-        """Stop the engine: running calls are cancelled, containers are gone when this returns."""
-        if self._thread is None or not self._thread.is_alive():
+        """Stop the engine: running calls are cancelled, containers are gone when this returns.
+
+        Raises, once, the error that stopped it earlier, or that its end brought up.
+        """
+        if self._thread is None or self._stopped:
             return
-        context.set_client(self._previous)
+        self._stopped = True
+        if self._started:
+            context.set_client(self._previous)
         self._stop()
         self._thread.join()
+        if self._failure is not None:
+            raise self._failure
 
     def wait_idle(self) -> None:
         """Wait until no call waits or runs (`minimodal run --detach`)."""
@@ -125,19 +139,25 @@ class Host:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        self.stop()
+        try:
+            self.stop()
+        except Exception:
+            if error is None:
+                raise  # else it is the cause of what the user sees already
 
     def _run(self) -> None:
         import anyio
 
         client_threads.add(threading.get_ident())
         try:
-            anyio.run(self._main, backend_options={"use_uvloop": _has_uvloop()})
+            anyio.run(self._until_stop, backend_options={"use_uvloop": _has_uvloop()})
+            if not self._ready.done():
+                self._ready.set_exception(NotRunningError("it was stopped before it was ready"))
         except BaseException as error:
             if not self._ready.done():
                 self._ready.set_exception(error)
             else:
-                raise
+                self._failure = _innermost(error)
         finally:
             client_threads.discard(threading.get_ident())
 
@@ -153,9 +173,20 @@ class Host:
             names=config.host_names,
         )
 
-    async def _main(self) -> None:
+    async def _until_stop(self) -> None:
+        """Stopping before it is ready cancels the start; afterwards the engine stops in good order."""
         import anyio
 
+        self.loop = asyncio.get_running_loop()
+        stop = anyio.Event()
+        with anyio.CancelScope() as starting:
+            self._stop = lambda: _call_in(
+                self.loop, stop.set if self._ready.done() else starting.cancel
+            )
+            if not self._stopped:
+                await self._main(stop)
+
+    async def _main(self, stop: anyio.Event) -> None:
         from .backends.choose import open_best
         from .engine.client import LoopClient
         from .engine.engine import open_engine
@@ -168,12 +199,9 @@ class Host:
         from .types import new_id
 
         home = open_home(self.config.home)
-        stop = anyio.Event()
-        self.loop = asyncio.get_running_loop()
-        self._stop = lambda: _call_in(self.loop, stop.set)
         engine_id = new_id("en")
         async with AsyncExitStack() as stack:
-            stack.enter_context(hold_engine_lock(home, engine_id, role=self.role))
+            lock = stack.enter_context(hold_engine_lock(home, engine_id, role=self.role))
             objects = await stack.enter_async_context(open_objects(home, engine_id))
             config, resolve = self.config, objects.secrets.resolve
             settings = BackendSettings(config.docker_host, config.runtime, engine_id, resolve)
@@ -185,6 +213,7 @@ class Host:
                     this_machine(config),
                     objects,
                     durability="full" if config.durability == "full" else "normal",
+                    check=lock.check,
                 )
             )
             self.engine = engine
@@ -202,7 +231,13 @@ class Host:
             try:
                 await stop.wait()
             finally:
-                self.client.close()
+                self.client.close(engine.failure)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The one error in task groups around it."""
+    inner: tuple[BaseException, ...] = getattr(error, "exceptions", ())
+    return _innermost(inner[0]) if len(inner) == 1 else error
 
 
 def _call_in(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:

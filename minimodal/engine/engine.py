@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("minimodal.engine")
 
+CHECK_INTERVAL = 2.0  # seconds between two looks at whether we still hold our lock
 CLOSE_WITHIN = 10.0  # seconds for the last words to the store
 RECENT = 1000  # finished attached calls in `minimodal calls`
 KEPT_OUTCOMES = 100_000  # finished calls whose result can still be read by id
@@ -425,6 +427,19 @@ class Engine:
         assert self._bug is not None
         raise self._bug
 
+    async def serve(self, service: Callable[[], Awaitable[None]]) -> None:
+        """Run a service; its failure is the engine's, and the reason that calls are given."""
+        try:
+            await service()
+        except Exception as error:
+            self._bug = self._bug or error
+            raise
+
+    @property
+    def failure(self) -> str:
+        """Why it stops by itself; empty if it does not."""
+        return f"{type(self._bug).__name__}: {self._bug}" if self._bug else ""
+
     def blob(self, digest: str) -> bytes:
         """A function that travels by value."""
         if digest not in self.blobs:
@@ -435,16 +450,30 @@ class Engine:
         """Cancel what runs and let the containers stop; the task group waits for them.
 
         Durable calls are handed back, but those of apps that end here: the next engine runs them.
+        After a failure of ours it is all durable calls, and the others are told why.
         """
         ending = {app.id for app in self.apps.values() if not app.deployed}
+        undecided = [live for live in self.calls.values() if not live.decided]
         kept = [
             live
-            for live in self.calls.values()
-            if live.durable and not live.decided and live.pool.spec.app not in ending
+            for live in undecided
+            if live.durable and (self._bug or live.pool.spec.app not in ending)
         ]
+        if self._bug is not None:
+            words = f"the engine stopped: {self.failure}"
+            for live in undecided:
+                if not live.durable:
+                    self.finish(live, failed(CallState.LOST, "CallLost", words))
+                    live.pool.withdraw(live)
         await self.durable.hand_back(kept)
         for pool in self.pools.values():
             self._close_pool(pool)
+
+
+async def _check_often(check: Callable[[], None]) -> None:
+    while True:
+        await anyio.sleep(CHECK_INTERVAL)
+        check()
 
 
 class App:
@@ -466,10 +495,13 @@ async def open_engine(
     objects: Objects,
     *,
     durability: Durability = "normal",
+    check: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Engine]:
     """An engine over an open backend, for the length of the block. Leaving it ends all containers.
 
     `nodes`: the cpu and memory that its containers may use together. `engine_id`: its lock is held.
+    `check` is called every few seconds; the engine stops with what it raises. A service that raises
+    stops it too: it is never half alive.
     """
     clock, home = objects.clock, objects.home
     async with (
@@ -482,12 +514,16 @@ async def open_engine(
         engine.hosting = Hosting(engine)
         AdminOps(engine)
         engine.loop.set_exception_handler(engine.crash)
-        services.start_soon(engine.surface_crash)
-        services.start_soon(engine.planner.run)
-        services.start_soon(objects.volumes.commit_in_background)
-        services.start_soon(store.watch)
-        services.start_soon(engine.durable.run)
-        services.start_soon(engine.hosting.run)
+        for service in (
+            engine.surface_crash,
+            engine.planner.run,
+            objects.volumes.commit_in_background,
+            store.watch,
+            engine.durable.run,
+            engine.hosting.run,
+            partial(_check_often, check),
+        ):
+            services.start_soon(engine.serve, service)
         try:
             yield engine
         finally:
