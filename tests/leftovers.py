@@ -59,14 +59,14 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
 
 
-def children() -> list[str]:
-    """The living descendants of this process as `pid name`; a zombie has ended and does not count.
+def children(of: int = 0) -> list[str]:
+    """The living descendants of this process, or of process `of`, as `pid name`; a zombie has ended and does not count.
 
     `os.kill(pid, 0)` succeeds on a zombie, and not every PID 1 reaps, so the state is read. Only the
     kernel's lists of children are followed: reading all of /proc costs 50 ms for each test.
     """
     found = []
-    waiting = [os.getpid()]
+    waiting = [of or os.getpid()]
     while waiting:
         for pid in _children_of(waiting.pop()):
             waiting.append(pid)
