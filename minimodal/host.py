@@ -189,8 +189,8 @@ class Host:
     async def _main(self, stop: anyio.Event) -> None:
         from .backends.choose import open_best
         from .engine.client import LoopClient
-        from .engine.engine import open_engine
         from .engine.objects import open_objects
+        from .engine.opening import open_engine
         from .engine.visitors import serve_visitors
         from .engine_lock import hold_engine_lock, sweep_dead_engines
         from .gateway.ask import asker

@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from functools import partial
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -35,7 +34,6 @@ from minimodal.types import (
     Outcome,
 )
 
-from .admin_ops import AdminOps
 from .call_ops import CallOps
 from .calls import Ended, LiveCall, Waiter, ended, failed
 from .durable import Durable
@@ -50,7 +48,6 @@ from .peer import Cork
 from .planner import Planner
 from .pool import Pool
 from .rollout import Rollout
-from .store import Durability, open_store
 from .tenants import Tenants
 from .web import Web
 
@@ -62,14 +59,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("minimodal.engine")
 
-CHECK_INTERVAL = 2.0  # seconds between two looks at whether we still hold our lock
-CLOSE_WITHIN = 10.0  # seconds for the last words to the store
 RECENT = 1000  # finished attached calls in `minimodal calls`
 KEPT_OUTCOMES = 100_000  # finished calls whose result can still be read by id
 
 
 class Engine:
-    """Made by `open_engine`. All methods run on its loop."""
+    """Made by `open_engine` (opening.py). All methods run on its loop."""
 
     def __init__(
         self,
@@ -470,12 +465,6 @@ class Engine:
             self._close_pool(pool)
 
 
-async def _check_often(check: Callable[[], None]) -> None:
-    while True:
-        await anyio.sleep(CHECK_INTERVAL)
-        check()
-
-
 class App:
     """An app that is open."""
 
@@ -486,47 +475,3 @@ class App:
     ) -> None:
         self.id, self.name, self.deployed, self.version = app_id, name, deployed, version
         self.opened_at = opened_at  # wall clock
-
-
-@asynccontextmanager
-async def open_engine(
-    backend: Backend,
-    nodes: tuple[Node, ...],
-    objects: Objects,
-    *,
-    durability: Durability = "normal",
-    check: Callable[[], None] = lambda: None,
-) -> AsyncIterator[Engine]:
-    """An engine over an open backend, for the length of the block. Leaving it ends all containers.
-
-    `nodes`: the cpu and memory that its containers may use together. `engine_id`: its lock is held.
-    `check` is called every few seconds; the engine stops with what it raises. A service that raises
-    stops it too: it is never half alive.
-    """
-    clock, home = objects.clock, objects.home
-    async with (
-        open_store(home, objects.engine, clock=clock, durability=durability) as store,
-        anyio.create_task_group() as tasks,  # outside: containers end in good order, last
-        anyio.create_task_group() as services,
-    ):
-        engine = Engine(backend, tasks, clock, nodes, objects)
-        engine.durable = Durable(engine, store, home)
-        engine.hosting = Hosting(engine)
-        AdminOps(engine)
-        engine.loop.set_exception_handler(engine.crash)
-        for service in (
-            engine.surface_crash,
-            engine.planner.run,
-            objects.volumes.commit_in_background,
-            store.watch,
-            engine.durable.run,
-            engine.hosting.run,
-            partial(_check_often, check),
-        ):
-            services.start_soon(engine.serve, service)
-        try:
-            yield engine
-        finally:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_WITHIN):
-                await engine.aclose()
-            services.cancel_scope.cancel()
