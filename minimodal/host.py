@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import context
+from .errors import NotRunningError
 from .face import client_threads
 
 if TYPE_CHECKING:
@@ -27,11 +28,9 @@ if TYPE_CHECKING:
     from .engine.client import LoopClient
     from .engine.engine import Engine
     from .engine.events import Event
-    from .engine_lock import EngineLock
     from .gateway.door import Door, Settings
 
 STOP_TIMEOUT = 30.0
-LOCK_CHECK = 3.0  # seconds between two looks at the engine's lock
 
 
 class BackendSettings(NamedTuple):
@@ -56,10 +55,11 @@ class Host:
         self._clock = clock
         self._thread: threading.Thread | None = None
         self._ready: Future[None] = Future()
+        self._failure: BaseException | None = None
+        self._started = False  # and is the current client
+        self._stopped = False
         self._stop: Callable[[], None] = lambda: None
         self._previous: Any = None
-        self._error: BaseException | None = None
-        self._awaited = False
         self._subscribers: list[Callable[[Event], None]] = []
         self.client: LoopClient
         self.engine: Engine
@@ -81,6 +81,7 @@ class Host:
         self._thread.start()
         self._ready.result()
         self._previous = context.set_client(self.client)
+        self._started = True
         return self
 
     def open_gateway(self) -> str:
@@ -104,20 +105,25 @@ class Host:
         return opened.result()
 
     def stop(self) -> None:
-        """Stop the engine: running calls are cancelled, containers are gone when this returns."""
-        if self._thread is None or not self._thread.is_alive():
+        """Stop the engine: running calls are cancelled, containers are gone when this returns.
+
+        Raises, once, the error that stopped it earlier, or that its end brought up.
+        """
+        if self._thread is None or self._stopped:
             return
-        context.set_client(self._previous)
+        self._stopped = True
+        if self._started:
+            context.set_client(self._previous)
         self._stop()
         self._thread.join()
+        if self._failure is not None:
+            raise self._failure
 
     def wait(self) -> None:
         """Wait until the engine stops, and raise why if it did so by itself."""
-        self._awaited = True
         assert self._thread is not None
         self._thread.join()
-        if self._error is not None:
-            raise self._error
+        self.stop()
 
     def wait_idle(self) -> None:
         """Wait until no call waits or runs (`minimodal run --detach`)."""
@@ -143,21 +149,25 @@ class Host:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        self.stop()
+        try:
+            self.stop()
+        except Exception:
+            if error is None:
+                raise  # else it is the cause of what the user sees already
 
     def _run(self) -> None:
         import anyio
 
         client_threads.add(threading.get_ident())
         try:
-            anyio.run(self._main, backend_options={"use_uvloop": _has_uvloop()})
+            anyio.run(self._until_stop, backend_options={"use_uvloop": _has_uvloop()})
+            if not self._ready.done():
+                self._ready.set_exception(NotRunningError("it was stopped before it was ready"))
         except BaseException as error:
             if not self._ready.done():
                 self._ready.set_exception(error)
             else:
-                self._error = _cause_of(error)
-                if not self._awaited:
-                    raise self._error from None
+                self._failure = _innermost(error)
         finally:
             client_threads.discard(threading.get_ident())
 
@@ -173,13 +183,24 @@ class Host:
             names=config.host_names,
         )
 
-    async def _main(self) -> None:
+    async def _until_stop(self) -> None:
+        """Stopping before it is ready cancels the start; afterwards the engine stops in good order."""
         import anyio
 
+        self.loop = asyncio.get_running_loop()
+        stop = anyio.Event()
+        with anyio.CancelScope() as starting:
+            self._stop = lambda: _call_in(
+                self.loop, stop.set if self._ready.done() else starting.cancel
+            )
+            if not self._stopped:
+                await self._main(stop)
+
+    async def _main(self, stop: anyio.Event) -> None:
         from .backends.choose import open_best
         from .engine.client import LoopClient
-        from .engine.engine import open_engine
         from .engine.objects import open_objects
+        from .engine.opening import open_engine
         from .engine.visitors import serve_visitors
         from .engine_lock import hold_engine_lock, sweep_dead_engines
         from .gateway.ask import asker
@@ -188,9 +209,6 @@ class Host:
         from .types import new_id
 
         home = open_home(self.config.home)
-        stop = anyio.Event()
-        self.loop = asyncio.get_running_loop()
-        self._stop = lambda: _call_in(self.loop, stop.set)
         engine_id = new_id("en")
         async with AsyncExitStack() as stack:
             lock = stack.enter_context(
@@ -207,6 +225,7 @@ class Host:
                     this_machine(config),
                     objects,
                     durability="full" if config.durability == "full" else "normal",
+                    check=lock.check,
                 )
             )
             self.engine = engine
@@ -224,27 +243,15 @@ class Host:
                 await engine.hosting.host_all()
             self._ready.set_result(None)
             try:
-                await _until(stop, lock)
+                await stop.wait()
             finally:
-                self.client.close()
+                self.client.close(engine.failure)
 
 
-def _cause_of(error: BaseException) -> BaseException:
-    """What of several failures at once to tell: the first, which ended the others."""
-    while inner := getattr(error, "exceptions", ()):
-        error = inner[0]
-    return error
-
-
-async def _until(stop: anyio.Event, lock: EngineLock) -> None:
-    """Wait for the stop; raises StateError once others would take this engine for dead."""
-    import anyio
-
-    while not stop.is_set():
-        with anyio.move_on_after(LOCK_CHECK):
-            await stop.wait()
-            return
-        lock.check()
+def _innermost(error: BaseException) -> BaseException:
+    """The one error in task groups around it."""
+    inner: tuple[BaseException, ...] = getattr(error, "exceptions", ())
+    return _innermost(inner[0]) if len(inner) == 1 else error
 
 
 def _call_in(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:

@@ -119,9 +119,10 @@ def advance(clock: ManualClock, seconds: float) -> None:
 
 def _engine() -> Engine:
     from .engine.client import LoopClient
+    from .engine.engine import Engine
 
     client = context.get_client()
-    if not isinstance(client, LoopClient):
+    if not isinstance(client, LoopClient) or not isinstance(client._engine, Engine):
         raise InvalidError("faults can only be made in an engine of this process")
     return client._engine
 

@@ -88,10 +88,10 @@ def load(start: Start, socket_path: str) -> Target:
     workdir = fields.get("workdir") or sources
     if os.access(workdir, os.X_OK):  # without sources an image's /root may be closed to us
         os.chdir(workdir)
-    from .nested import install_client
+    from .nested import importing
 
-    install_client(socket_path)
-    found = _by_name(fields) if fields.get("module") else _by_value(fields, start.payload)
+    with importing(socket_path):
+        found = _by_name(fields) if fields.get("module") else _by_value(fields, start.payload)
     if fields.get("is_class"):
         from .objects import ObjectTarget
 

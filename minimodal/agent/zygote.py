@@ -37,6 +37,7 @@ class Zygote:
         self._target: Target | None = None
 
     def run(self) -> int:
+        _end_with_parent()
         try:
             self._target = load(self._start, self._path)
         except BaseException as error:
@@ -77,6 +78,7 @@ class Zygote:
             return
         code = 70
         try:
+            _end_with_parent()
             for sock in (*unwanted, self._supervisor.sock):
                 sock.close()
             signal.set_wakeup_fd(-1)
@@ -119,6 +121,15 @@ def failed(error: BaseException) -> tuple[str, Payload | None]:
         "traceback": failure.traceback,
     }
     return json.dumps(words), failure.payload
+
+
+def _end_with_parent() -> None:
+    """Where no pid namespace ends us all: a user's code may run, or hang, when its engine is killed."""
+    if sys.platform == "linux" and "MINIMODAL_SOURCES_DIR" in os.environ:
+        import ctypes
+
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, int(signal.SIGKILL), 0, 0, 0)
 
 
 def _flush() -> None:

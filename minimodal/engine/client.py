@@ -31,6 +31,7 @@ class LoopClient:
         self._inbox: deque[Callable[[], None]] = deque()
         self._scheduled = False
         self._closed = False
+        self._reason = ""
 
     def is_alive(self) -> bool:
         return not self._closed
@@ -48,12 +49,14 @@ class LoopClient:
         self._post(request.start)
         return partial(self._post, request.abandon)
 
-    def close(self) -> None:
+    def close(self, reason: str = "") -> None:
         self._closed = True
+        self._reason = self._reason or reason
 
     def _post(self, work: Callable[[], None]) -> None:
         if self._closed:
-            raise NotRunningError("the engine of this process has stopped")
+            because = f": {self._reason}" if self._reason else ""
+            raise NotRunningError(f"the engine of this process has stopped{because}")
         self._inbox.append(work)
         # Two threads may both schedule: an empty inbox is harmless, a missed wake-up is not.
         if not self._scheduled:

@@ -215,7 +215,7 @@ class Durable:
         expire_at = 0.0
         while True:
             while taken := await self.store.recovery.take_over(
-                lambda engine: is_alive(self._home, engine)
+                lambda engine: bool(engine) and is_alive(self._home, engine)  # "": handed back
             ):
                 for stored in taken:
                     await self.resume(stored)

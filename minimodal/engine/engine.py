@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -34,7 +34,6 @@ from minimodal.types import (
     Outcome,
 )
 
-from .admin_ops import AdminOps
 from .call_ops import CallOps
 from .calls import Ended, LiveCall, Waiter, ended, failed
 from .durable import Durable
@@ -50,7 +49,6 @@ from .peer import Cork
 from .planner import Planner
 from .pool import Pool
 from .rollout import Rollout
-from .store import Durability, open_store
 from .tenants import Tenants
 from .timetable import Timetable
 from .web import Web
@@ -63,13 +61,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("minimodal.engine")
 
-CLOSE_WITHIN = 10.0  # seconds for the last words to the store
 RECENT = 1000  # finished attached calls in `minimodal calls`
 KEPT_OUTCOMES = 100_000  # finished calls whose result can still be read by id
 
 
 class Engine:
-    """Made by `open_engine`. All methods run on its loop."""
+    """Made by `open_engine` (opening.py). All methods run on its loop."""
 
     def __init__(
         self,
@@ -435,6 +432,19 @@ class Engine:
         assert self._bug is not None
         raise self._bug
 
+    async def serve(self, service: Callable[[], Awaitable[None]]) -> None:
+        """Run a service; its failure is the engine's, and the reason that calls are given."""
+        try:
+            await service()
+        except Exception as error:
+            self._bug = self._bug or error
+            raise
+
+    @property
+    def failure(self) -> str:
+        """Why it stops by itself; empty if it does not."""
+        return f"{type(self._bug).__name__}: {self._bug}" if self._bug else ""
+
     def blob(self, digest: str) -> bytes:
         """A function that travels by value."""
         if digest not in self.blobs:
@@ -445,52 +455,21 @@ class Engine:
         """Cancel what runs and let the containers stop; the task group waits for them.
 
         Durable calls are handed back, but those of apps that end here: the next engine runs them.
+        After a failure of ours it is all durable calls, and the others are told why.
         """
         ending = {app.id for app in self.apps.values() if not app.deployed}
+        undecided = [live for live in self.calls.values() if not live.decided]
         kept = [
             live
-            for live in self.calls.values()
-            if live.durable and not live.decided and live.pool.spec.app not in ending
+            for live in undecided
+            if live.durable and (self._bug or live.pool.spec.app not in ending)
         ]
+        if self._bug is not None:
+            words = f"the engine stopped: {self.failure}"
+            for live in undecided:
+                if not live.durable:
+                    self.finish(live, failed(CallState.LOST, "CallLost", words))
+                    live.pool.withdraw(live)
         await self.durable.hand_back(kept)
         for pool in self.pools.values():
             self._close_pool(pool)
-
-
-@asynccontextmanager
-async def open_engine(
-    backend: Backend,
-    nodes: tuple[Node, ...],
-    objects: Objects,
-    *,
-    durability: Durability = "normal",
-) -> AsyncIterator[Engine]:
-    """An engine over an open backend, for the length of the block. Leaving it ends all containers.
-
-    `nodes`: the cpu and memory that its containers may use together. `engine_id`: its lock is held.
-    """
-    clock, home = objects.clock, objects.home
-    async with (
-        open_store(home, objects.engine, clock=clock, durability=durability) as store,
-        anyio.create_task_group() as tasks,  # outside: containers end in good order, last
-        anyio.create_task_group() as services,
-    ):
-        engine = Engine(backend, tasks, clock, nodes, objects)
-        engine.durable = Durable(engine, store, home)
-        engine.hosting = Hosting(engine)
-        engine.timetable = Timetable(engine)
-        AdminOps(engine)
-        engine.loop.set_exception_handler(engine.crash)
-        services.start_soon(engine.surface_crash)
-        services.start_soon(engine.planner.run)
-        services.start_soon(objects.volumes.commit_in_background)
-        services.start_soon(store.watch)
-        services.start_soon(engine.durable.run)
-        services.start_soon(engine.hosting.run)
-        services.start_soon(engine.timetable.run)
-        try:
-            yield engine
-        finally:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_WITHIN):
-                await engine.aclose()
-            services.cancel_scope.cancel()

@@ -14,6 +14,7 @@ from minimodal.errors import Error, LaunchError, ProtocolError
 from minimodal.types import ContainerSpec, ExitReason, Failure, Mount, new_id
 from minimodal.wire import Frame, Kind
 
+from .deadline import Deadline
 from .masking import NOTHING, Mask
 from .peer import Peer
 from .serving import Serving
@@ -57,7 +58,7 @@ class Session:
         self._unanswered_pings = 0
         self.secrets: dict[str, str] = {}  # variables
         self.mask: Mask = NOTHING
-        self._startup = pool.engine.loop.call_later(self._startup_timeout, self._start_hung)
+        self._startup = Deadline(pool.engine.loop, self._startup_timeout, self._start_hung)
 
     def __repr__(self) -> str:
         return f"<Session {self.id} {'ready' if self.ready else 'starting'}>"
@@ -123,7 +124,7 @@ class Session:
             tasks.start_soon(watch)
             tasks.start_soon(self._heartbeat)
             await self._until_stop()
-            if not self._ended.is_set() and not self._condemned:
+            if self._was_ready and not self._ended.is_set() and not self._condemned:
                 with anyio.move_on_after(STOP_GRACE):
                     self._ask_to_stop()
                     await self._ended.wait()

@@ -15,6 +15,7 @@ from minimodal.types import CallState, ExitReason, Failure, Payload
 from minimodal.wire import Frame, Kind
 
 from .calls import LiveCall
+from .deadline import Deadline
 
 if TYPE_CHECKING:
     from .peer import Peer
@@ -41,7 +42,7 @@ class Slot:
         self.reserved = 0  # calls that come when their attempt is on record
         self.inflight: dict[int, LiveCall] = {}  # by seq, in order of dispatch
         self._peer: Peer | None = None
-        self._timeout: asyncio.TimerHandle | None = None
+        self._timeout: Deadline | None = None
         self._kills: dict[int, asyncio.TimerHandle] = {}  # when an interrupt is not heeded
         self._ending: dict[int, CallState] = {}  # interrupted on purpose, and why
         self._recalled: set[int] = set()
@@ -124,7 +125,7 @@ class Slot:
         live.started_at = engine.clock.monotonic()
         if self._timeout is None:
             wait = live.pool.spec.timeout
-            self._timeout = engine.loop.call_later(wait, self._look_for_timeouts)
+            self._timeout = Deadline(engine.loop, wait, self._look_for_timeouts)
 
     def _look_for_timeouts(self) -> None:
         """One timer for each slot, moved on when it fires: a timer for each call costs 3 µs."""
@@ -138,7 +139,7 @@ class Slot:
         running = [live.started_at for live in begun if live.seq not in self._ending]
         if running:
             wait = max(min(running) + timeout - now, 0.001)
-            self._timeout = engine.loop.call_later(wait, self._look_for_timeouts)
+            self._timeout = Deadline(engine.loop, wait, self._look_for_timeouts)
 
     def _begun(self, live: LiveCall) -> bool:
         return not self._serial or self._head() is live

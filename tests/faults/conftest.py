@@ -15,7 +15,7 @@ from minimodal.engine import session
 from minimodal.home import Home, open_home
 from tests.conftest import BACKENDS
 from tests.faults import table
-from tests.faults.platform import Platform, Watch, open_platform, watch
+from tests.faults.suite import Platform, Watch, open_platform, watch
 from tests.leftovers import Leftovers
 
 

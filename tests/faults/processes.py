@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.leftovers import children
+from minimodal.leaks import children
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ def named(*words: str) -> list[HostProcess]:
     return found
 
 
-def descendants() -> list[HostProcess]:
-    return [HostProcess(int(each.split()[0])) for each in children()]
+def descendants_of(pid: int) -> list[HostProcess]:
+    return [HostProcess(int(each.split()[0])) for each in children(pid)]
 
 
 def _all() -> Iterator[int]:

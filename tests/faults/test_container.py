@@ -12,8 +12,8 @@ import pytest
 
 from minimodal.errors import OutOfMemory
 from tests.faults.functions import do, neighbour
-from tests.faults.platform import Platform, Watch
 from tests.faults.processes import HostProcess
+from tests.faults.suite import Platform, Watch
 
 Seen = Callable[[str], None]
 

@@ -10,8 +10,8 @@ import pytest
 
 from minimodal.errors import CallCancelled, CallLost, Error, ExecutionError, FunctionTimeoutError
 from tests.faults.functions import do, neighbour
-from tests.faults.platform import Platform, Watch
 from tests.faults.processes import HostProcess, named
+from tests.faults.suite import Platform, Watch
 
 Seen = Callable[[str], None]
 

@@ -1,0 +1,75 @@
+"""`open_engine`: the engine with its store and its services, from its start to its end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import anyio
+
+from minimodal.protocols import Backend
+
+from .admin_ops import AdminOps
+from .durable import Durable
+from .engine import Engine
+from .hosting import Hosting
+from .nodes import Node
+from .objects import Objects
+from .store import Durability, open_store
+from .timetable import Timetable
+
+CHECK_INTERVAL = 2.0  # seconds between two looks at whether we still hold our lock
+CLOSE_WITHIN = 10.0  # seconds for the last words to the store
+
+
+@asynccontextmanager
+async def open_engine(
+    backend: Backend,
+    nodes: tuple[Node, ...],
+    objects: Objects,
+    *,
+    durability: Durability = "normal",
+    check: Callable[[], None] = lambda: None,
+) -> AsyncIterator[Engine]:
+    """An engine over an open backend, for the length of the block. Leaving it ends all containers.
+
+    `nodes`: the cpu and memory that its containers may use together. `engine_id`: its lock is held.
+    `check` is called every few seconds; the engine stops with what it raises. A service that raises
+    stops it too: it is never half alive.
+    """
+    clock, home = objects.clock, objects.home
+    async with (
+        open_store(home, objects.engine, clock=clock, durability=durability) as store,
+        anyio.create_task_group() as tasks,  # outside: containers end in good order, last
+        anyio.create_task_group() as services,
+    ):
+        engine = Engine(backend, tasks, clock, nodes, objects)
+        engine.durable = Durable(engine, store, home)
+        engine.hosting = Hosting(engine)
+        engine.timetable = Timetable(engine)
+        AdminOps(engine)
+        engine.loop.set_exception_handler(engine.crash)
+        for service in (
+            engine.surface_crash,
+            engine.planner.run,
+            objects.volumes.commit_in_background,
+            store.watch,
+            engine.durable.run,
+            engine.hosting.run,
+            engine.timetable.run,
+            partial(_check_often, check),
+        ):
+            services.start_soon(engine.serve, service)
+        try:
+            yield engine
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_WITHIN):
+                await engine.aclose()
+            services.cancel_scope.cancel()
+
+
+async def _check_often(check: Callable[[], None]) -> None:
+    while True:
+        await anyio.sleep(CHECK_INTERVAL)
+        check()
