@@ -48,8 +48,10 @@ from .ops import Caller, Ops, Request
 from .peer import Cork, Peer
 from .planner import Planner
 from .pool import Pool
+from .sandboxes import Sandboxes
 from .store import Durability, open_store
 from .tenants import Tenants
+from .tunnels import TunnelOps
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -95,6 +97,8 @@ class Engine:
         CallOps(self)
         FunctionOps(self)
         objects.add_to(self.ops, self.waiting)
+        TunnelOps(self)
+        self.sandboxes = Sandboxes(self)
         self._images: dict[str, ImageRef] = {}
         self._building: set[str] = set()
         self._bug: Exception | None = None
@@ -410,6 +414,7 @@ class Engine:
             if live.durable and not live.decided and live.pool.spec.app in deployed
         ]
         await self.durable.hand_back(kept)
+        await self.sandboxes.close_app(None)
         for pool in self.pools.values():
             self._close_pool(pool)
 

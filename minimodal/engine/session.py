@@ -46,6 +46,8 @@ class Session:
         self.started_at = pool.engine.loop.time()
         self.idle_since = self.started_at
         self._supervisor: Peer | None = None
+        self.container: Container | None = None
+        self.gone = anyio.Event()  # it will not be used any more
         self._ended = anyio.Event()
         self._stop = anyio.Event()
         self._condemned = ""
@@ -107,6 +109,7 @@ class Session:
 
     async def _attend(self, container: Container) -> ExitReason:
         reason = ExitReason()
+        self.container = container
         async with anyio.create_task_group() as tasks:
 
             async def watch() -> None:
@@ -316,6 +319,8 @@ class Session:
     def _close(self, reason: ExitReason) -> None:
         asked = self.stopping and not self._condemned
         self.ready, self.stopping = False, True
+        self.container = None
+        self.gone.set()
         supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None:
             supervisor.on_lost = lambda _: None
