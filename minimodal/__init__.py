@@ -33,15 +33,21 @@ if TYPE_CHECKING:
     from .policy import Retries as Retries
     from .policy import batched as batched
     from .policy import concurrent as concurrent
+    from .sandbox import Sandbox as Sandbox
+    from .sandbox_process import ContainerProcess as ContainerProcess
+    from .sandbox_process import StreamType as StreamType
     from .secret import Secret as Secret
     from .secret import secret_from_env as secret_from_env
     from .shared import Dict as Dict
     from .shared_queue import Queue as Queue
+    from .tunnel import Tunnel as Tunnel
+    from .tunnel import forward as forward
     from .volume import Volume as Volume
 
 _HOMES = {
     "App": "app",
     "Cls": "cls",
+    "ContainerProcess": "sandbox_process",
     "Cron": "policy",
     "Dict": "shared",
     "Error": "errors",
@@ -52,7 +58,10 @@ _HOMES = {
     "Period": "policy",
     "Queue": "shared_queue",
     "Retries": "policy",
+    "Sandbox": "sandbox",
     "Secret": "secret",
+    "StreamType": "sandbox_process",
+    "Tunnel": "tunnel",
     "Volume": "volume",
     "batched": "policy",
     "concurrent": "policy",
@@ -61,6 +70,7 @@ _HOMES = {
     "enable_output": "app",
     "enter": "methods",
     "exit": "methods",
+    "forward": "tunnel",
     "gather": "call",
     "is_local": "context",
     "method": "methods",

@@ -104,7 +104,13 @@ class Process(Protocol):
 
     async def wait(self) -> int: ...
 
-    async def kill(self) -> None: ...
+    async def kill(self) -> None:
+        """End it now, and what it started."""
+        ...
+
+    async def aclose(self) -> None:
+        """End it if it runs, and close its streams. Not an error if that was done."""
+        ...
 
 
 Report = Callable[[str], None]  # one line of build output, without its newline

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import struct
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Generic, TypeVar
 
@@ -16,6 +17,10 @@ T = TypeVar("T", str, bytes)
 CHUNK_BYTES = 256 * 1024
 MAX_BUFFER_BYTES = 2 * 1024 * 1024  # of input that was written and not drained
 STDOUT, STDERR = 1, 2
+
+FRAME = struct.Struct(">BI")  # kind, length: what the pty's helper reads (backends/inside.py)
+INPUT, RESIZE = 0, 1
+SIZE = struct.Struct(">HH")
 
 
 class StreamReader(Generic[T]):
@@ -101,8 +106,9 @@ def _decoder() -> codecs.IncrementalDecoder:
 class StreamWriter:
     """Input of a process. Nothing is sent before `drain()`."""
 
-    def __init__(self, sandbox: str, process: str) -> None:
+    def __init__(self, sandbox: str, process: str, *, framed: bool = False) -> None:
         self._fields: dict[str, Any] = {"id": sandbox, "process": process}
+        self._framed = framed  # a pty's helper reads sizes of the terminal beside input
         self._buffer = bytearray()
         self._eof = False
         self._closed = False
@@ -120,6 +126,17 @@ class StreamWriter:
             raise TypeError(f"stdin takes text or bytes, not {type(data).__name__}")
         if len(self._buffer) + len(data) > MAX_BUFFER_BYTES:
             raise BufferError("more than 2 MiB of input are not drained: call drain() in between")
+        self._add(INPUT, data)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell a process with a pty the new size of its terminal, at the next `drain()`."""
+        if not self._framed:
+            raise InvalidError("the process has no pty, so no size of one")
+        self._add(RESIZE, SIZE.pack(rows, columns))
+
+    def _add(self, kind: int, data: bytes | bytearray | memoryview) -> None:
+        if self._framed:
+            self._buffer += FRAME.pack(kind, len(data))
         self._buffer += data
 
     def write_eof(self) -> None:
@@ -145,11 +162,17 @@ class ContainerProcess(Generic[T]):
     """A process that `Sandbox.exec` started."""
 
     def __init__(
-        self, sandbox: str, process: str, *, text: bool = True, by_line: bool = False
+        self,
+        sandbox: str,
+        process: str,
+        *,
+        text: bool = True,
+        by_line: bool = False,
+        pty: bool = False,
     ) -> None:
         self._fields: dict[str, Any] = {"id": sandbox, "process": process}
         self._returncode: int | None = None
-        self.stdin = StreamWriter(sandbox, process)
+        self.stdin = StreamWriter(sandbox, process, framed=pty)
         self.stdout: StreamReader[T] = StreamReader(
             sandbox, process, STDOUT, text=text, by_line=by_line
         )

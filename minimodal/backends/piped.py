@@ -23,6 +23,7 @@ class PipedProcess:
         assert process.stderr is not None
         self._process = process
         self._last_word = last_word
+        self.closed = False
         self.stdin = process.stdin
         self.stdout = process.stdout
         self.stderr = process.stderr
@@ -49,10 +50,10 @@ class PipedProcess:
 
     async def aclose(self) -> None:
         if self._process.returncode is None:
-            with anyio.move_on_after(2, shield=True):
+            with anyio.move_on_after(2 * LAST_WORD_WITHIN, shield=True):
                 await self.kill()
-        for stream in (self.stdin, self.stdout, self.stderr):
-            await stream.aclose()
+        await self._process.aclose()  # its streams' own aclose leaves their pipes open
+        self.closed = True
 
 
 async def start(

@@ -154,7 +154,12 @@ class ProcessBackend:
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         network = {n: os.environ[n] for n in NETWORK_VARIABLES if os.environ.get(n)}
         env = {**kept, **network, **dict(spec.image.env), **spec.env}
-        env |= {MARK: spec.id, "PYTHONUNBUFFERED": "1", "MINIMODAL_SOURCES_DIR": str(root)}
+        env |= {
+            MARK: spec.id,
+            "MINIMODAL_SOCKET": str(socket),
+            "PYTHONUNBUFFERED": "1",
+            "MINIMODAL_SOURCES_DIR": str(root),
+        }
         workdir = spec.workdir or spec.image.workdir
         inside = workdir if workdir and os.path.isdir(workdir) else str(root)
         return Command(self._around(spec, group)(spec.command or agent), env, inside)
@@ -218,6 +223,7 @@ class ProcessContainer:
             env={**self._command.env, **env},
             cwd=workdir or self._command.cwd,
         )
+        self._processes = [each for each in self._processes if not each.closed]
         self._processes.append(process)
         return process
 

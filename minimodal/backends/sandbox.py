@@ -108,6 +108,7 @@ class Sandbox:
             )
         finally:
             os.close(fd)
+        self._processes = [each for each in self._processes if not each.closed]
         self._processes.append(process)
         return process
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,12 +16,13 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from minimodal.backends import inner_tool
-from minimodal.errors import Error, ResourceExhaustedError, SandboxTerminatedError
+from minimodal.errors import Error, LaunchError, ResourceExhaustedError, SandboxTerminatedError
 from minimodal.layers import ImageSpec, Snapshot
 from minimodal.protocols import Container, Process
 from minimodal.sandbox_spec import ProcessSpec, SandboxSpec
 from minimodal.types import ContainerSpec, ImageRef, Mount, new_id
 
+from .masking import Mask
 from .sandbox_streams import SandboxProcess, Sink
 from .tunnels import Traffic, serve
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 MAX_PROCESSES = 64  # that run at a time in one sandbox
 KEPT_PROCESSES = 64  # that have ended and can still be read
+START_WITHIN = 30.0  # seconds
 LINGER = 1.0  # seconds for the last output, where something holds it open
 MAIN = "main"
 TIMEOUT_CODE, TERMINATED_CODE = 124, 137
@@ -62,6 +63,8 @@ class SandboxRun:
         self._container: Container | None = None
         self._tasks: TaskGroup
         self._traffic = Traffic()
+        self._hidden: set[str] = set()  # values of secrets, not to be seen in logs
+        self._kept = anyio.Event()  # the keeper runs, so processes can join it; or it never will
         self._hurry = False  # do not wait for readers
         self._used_at = engine.loop.time()
 
@@ -80,11 +83,10 @@ class SandboxRun:
         started = False
         try:
             async with AsyncExitStack() as stack:
-                mounts: tuple[Mount, ...] = ()
-                if spec.volumes:
-                    given = engine.objects.given(self.id, (), spec.volumes)
-                    mounts = (await stack.enter_async_context(given)).mounts
-                launched = engine.backend.launch(self._container_spec(mounts), _Silent)
+                given = await stack.enter_async_context(
+                    engine.objects.given(self.id, (), spec.volumes)
+                )
+                launched = engine.backend.launch(self._container_spec(given.mounts), self._accept)
                 self._container = await stack.enter_async_context(launched)
                 async with anyio.create_task_group() as self._tasks:
                     await self._open(self._container)
@@ -101,6 +103,7 @@ class SandboxRun:
             self.finish("terminated", TERMINATED_CODE, "the engine stopped")
             self._container = None
             self.gone.set()
+            engine.logs.end(self.label, self.id)
             engine.events.publish("sandbox.stopped", self.label, sandbox=self.id)
 
     def _container_spec(self, volumes: tuple[Mount, ...]) -> ContainerSpec:
@@ -118,8 +121,16 @@ class SandboxRun:
             workdir=spec.main.workdir,
         )
 
+    def _accept(self) -> asyncio.Protocol:
+        self._kept.set()
+        return _Silent()
+
     async def _open(self, container: Container) -> None:
         self._tasks.start_soon(self._watch, container)
+        with anyio.move_on_after(START_WITHIN):
+            await self._kept.wait()
+        if not self._kept.is_set() or self.end is not None:
+            raise LaunchError(f"sandbox {self.label} did not start: {self.explain()}")
         for port in self.spec.ports:
             self.ports[port] = await self._tasks.start(serve, container, port, self._traffic)
         if self.spec.main.command:
@@ -160,6 +171,7 @@ class SandboxRun:
         if self.end is None:
             self.end = End(state, code, words)
             self.ended.set()
+            self._kept.set()
 
     async def _watch(self, container: Container) -> None:
         reason = await container.wait()
@@ -232,9 +244,10 @@ class SandboxRun:
         """
         main = self.spec.main
         secrets = (*main.secrets, *(spec.secrets if spec is not main else ()))
-        values: Mapping[str, str] = {}
-        if secrets:
-            values = await self._engine.objects.secrets.resolve(secrets)
+        values = await self._engine.objects.secrets.resolve(secrets)
+        if values:
+            self._hidden |= set(values.values())
+            self._engine.logs.hide(self.id, Mask(self._hidden))
         env = {**values, **dict(main.env), **dict(spec.env)}
         if spec.terminal is not None:
             env.setdefault("TERM", "xterm-256color")

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 from anyio.abc import TaskStatus
 
-from minimodal.errors import InvalidError
+from minimodal.errors import Error, InvalidError
 from minimodal.protocols import Process
 
 UNREAD_BYTES = 256 * 1024  # of one stream; then its process has to wait, as with a pipe
@@ -113,9 +113,8 @@ class SandboxProcess:
             self._finish(KILLED)
             self._close()
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
-                for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-                    with suppress(*GONE, OSError):
-                        await stream.aclose()
+                with suppress(*GONE, OSError, Error):  # its container may be gone by now
+                    await self._process.aclose()
 
     async def _attend(self, process: Process, timeout: float | None) -> None:
         async with anyio.create_task_group() as tasks:
@@ -140,8 +139,11 @@ class SandboxProcess:
 
     async def write(self, data: bytes, eof: bool) -> None:
         """Give it input, waiting until it takes it. Raises ValueError where it does not any more."""
-        assert self._process is not None
         async with self._writing:
+            if data and self.returncode is not None:
+                raise ValueError("its stdin is closed: it has ended")
+            if self._process is None:
+                return  # it never ran
             try:
                 if data:
                     await self._process.stdin.send(data)
