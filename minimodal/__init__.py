@@ -38,10 +38,15 @@ if TYPE_CHECKING:
     from .policy import Retries as Retries
     from .policy import batched as batched
     from .policy import concurrent as concurrent
+    from .sandbox import Sandbox as Sandbox
+    from .sandbox_process import ContainerProcess as ContainerProcess
+    from .sandbox_process import StreamType as StreamType
     from .secret import Secret as Secret
     from .secret import secret_from_env as secret_from_env
     from .shared import Dict as Dict
     from .shared_queue import Queue as Queue
+    from .tunnel import Tunnel as Tunnel
+    from .tunnel import forward as forward
     from .volume import Volume as Volume
     from .web_requests import WebRequest as WebRequest
     from .web_requests import WebResponse as WebResponse
@@ -49,6 +54,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "App": "app",
     "Cls": "cls",
+    "ContainerProcess": "sandbox_process",
     "Cron": "policy",
     "Dict": "shared",
     "Error": "errors",
@@ -59,7 +65,10 @@ _HOMES = {
     "Period": "policy",
     "Queue": "shared_queue",
     "Retries": "policy",
+    "Sandbox": "sandbox",
     "Secret": "secret",
+    "StreamType": "sandbox_process",
+    "Tunnel": "tunnel",
     "Volume": "volume",
     "WebRequest": "web_requests",
     "WebResponse": "web_requests",
@@ -72,6 +81,7 @@ _HOMES = {
     "enter": "methods",
     "exit": "methods",
     "fastapi_endpoint": "endpoints",
+    "forward": "tunnel",
     "gather": "call",
     "is_local": "context",
     "method": "methods",

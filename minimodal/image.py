@@ -44,7 +44,7 @@ from .layers import (
     UvSync,
     Workdir,
 )
-from .recipe import Copy, HasSecretId, PythonSource, Ready, Step, recipe_key
+from .recipe import Copy, Fixed, HasSecretId, PythonSource, Ready, Step, recipe_key
 
 if TYPE_CHECKING:
     from .home import Home
@@ -67,7 +67,7 @@ class Image:
     def __init__(
         self,
         _steps: tuple[Step, ...] = (),
-        _mounts: tuple[Copy | PythonSource, ...] = (),
+        _mounts: tuple[Copy | PythonSource | Fixed, ...] = (),
         _force_from: int | None = None,
     ) -> None:
         if not _steps:

@@ -137,6 +137,13 @@ class RunFunction:
     timeout: float = 3600.0
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a sandbox left in its files. Made by it, so it cannot be built again."""
+
+    id: str
+
+
 Layer = (
     Base
     | PipInstall
@@ -151,6 +158,7 @@ Layer = (
     | Shell
     | Dockerfile
     | RunFunction
+    | Snapshot
 )
 
 

@@ -88,6 +88,20 @@ class Container(Protocol):
         """Start one more process inside it (for `Sandbox.exec` and `minimodal shell`)."""
         ...
 
+    async def dial(self, port: int) -> Any:
+        """A connection (anyio ByteStream) to a TCP port that something inside listens on.
+
+        Raises OSError where nobody does. Works without a network too: it begins inside.
+        """
+        ...
+
+    async def snapshot(self, image: ImageSpec) -> None:
+        """Keep its files as the last layer of `image`, whose others are those that it runs on.
+
+        Raises ConflictError where containers have no files of their own.
+        """
+        ...
+
 
 class Process(Protocol):
     """A process started by `Container.exec`: byte streams, an exit code, and a way to end it."""
@@ -98,7 +112,13 @@ class Process(Protocol):
 
     async def wait(self) -> int: ...
 
-    async def kill(self) -> None: ...
+    async def kill(self) -> None:
+        """End it now, and what it started."""
+        ...
+
+    async def aclose(self) -> None:
+        """End it if it runs, and close its streams. Not an error if that was done."""
+        ...
 
 
 Report = Callable[[str], None]  # one line of build output, without its newline

@@ -48,6 +48,16 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
+class Fixed:
+    """A mounted file that was read before: one of an image that came from the engine."""
+
+    mount: LocalFile
+
+    def mounts(self, home: Home | None) -> list[LocalFile]:
+        return [self.mount]
+
+
+@dataclass(frozen=True, slots=True)
 class Copy:
     """A local file, or a directory, that lies at `target` (absolute) in the container."""
 

@@ -37,7 +37,7 @@ MAX_BY_VALUE_BYTES = 16 << 20
 DEFAULT_TIMEOUT = 300.0
 
 
-async def image_spec(image: Image, home: Home) -> ImageSpec:
+async def image_spec(image: Image, home: Home | None) -> ImageSpec:
     """The layers of an image, after what its steps refer to has got its ids."""
     for secret_or_volume in image._dependencies():
         await secret_or_volume._resolve()

@@ -178,7 +178,7 @@ def _kill_executor(slot: Slot) -> None:
 
 
 def _kill_container(slot: Slot) -> None:
-    container = slot.session._container
+    container = slot.session.container
     if container is not None:
         slot.session.pool.engine.tasks.start_soon(container.kill)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,9 @@ from .bwrap_probe import Bwrap
 from .child import Child, Command, spawn
 from .identity import Identity, open_identity
 from .mounts import ResolvedMount
+from .rlimit import limited
 from .sandbox import Sandbox
+from .sandbox_files import keep_files
 from .sandbox_plan import WALLS, Plan, Site, arguments_fd, plan
 from .sockets import SocketDirectories
 from .system_files import write_accounts
@@ -145,10 +147,21 @@ class BubblewrapBackend:
             stack.callback(start.close)
             child = await stack.enter_async_context(spawn(start.command()))
             pid = await start.init_pid(child)
-            sandbox = Sandbox(spec, child, pid, group, self._identity, wanted)
+            sandbox = Sandbox(
+                spec, child, pid, group, self._identity, wanted, self._around(spec), self._keep
+            )
             stack.push_async_callback(sandbox.aclose)
             start.go()
             yield sandbox
+
+    def _around(self, spec: ContainerSpec) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
+        controllers = self._groups.controllers
+        return lambda command: limited(command, spec.resources, controllers, pids=True)
+
+    async def _keep(self, sandbox: Sandbox, image: ImageSpec) -> None:
+        digest = self._builder.digest_of(image)
+        meta = {"host": self._builder.host}
+        await keep_files(self._site.home, self._identity.host_uid, sandbox, digest, meta)
 
     def _prepare(self, spec: ContainerSpec, directory: Path) -> tuple[Plan, cgroup.Group]:
         wanted = plan(self._site, spec, directory, self._groups.controllers)

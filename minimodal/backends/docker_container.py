@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 
 import anyio
-from anyio.abc import TaskGroup, TaskStatus
+from anyio.abc import ByteStream, TaskGroup, TaskStatus
 
+from minimodal.layers import ImageSpec
 from minimodal.types import ContainerSpec, ExitReason
 
+from . import inner_tool
 from .docker_api import DockerApi
 from .docker_process import DockerProcess, open_process
 from .docker_requests import DockerFailure, Stream
@@ -31,6 +34,7 @@ class DockerContainer:
         self._api = api
         self._tasks = tasks
         self._ended = anyio.Event()
+        self._address: str | None = None
         self._reason = ExitReason(detail="it was removed")
         self._tails = {1: bytearray(), 2: bytearray()}  # stdout, stderr: their order is not known
         self._scope = anyio.CancelScope()
@@ -60,6 +64,34 @@ class DockerContainer:
         return await open_process(
             self._api, self.docker_id, self._tasks, command, env=env, workdir=workdir
         )
+
+    async def dial(self, port: int) -> ByteStream:
+        """Straight to its own address where it has one and the server listens there; else a process
+        inside connects, which reaches loopback too and needs no network."""
+        address = await self._own_address()
+        if address:
+            with suppress(OSError, TimeoutError), anyio.fail_after(1):
+                return await anyio.connect_tcp(address, port)
+        return await inner_tool.relayed(self, self.spec.image.python, port)
+
+    async def _own_address(self) -> str:
+        if self._address is None:
+            with suppress(DockerFailure):
+                networks = (await self._api.inspect(self.docker_id))["NetworkSettings"]
+                self._address = str(networks.get("IPAddress") or "")
+        return self._address or ""
+
+    async def snapshot(self, image: ImageSpec) -> None:
+        """The image's own words about command and user stay: the keeper's must not show."""
+        said = ((await self._api.image(self.spec.image.name)) or {}).get("Config") or {}
+        config = {
+            "Entrypoint": said.get("Entrypoint") or [],
+            "Cmd": said.get("Cmd") or ["/bin/sh"],
+            "User": said.get("User") or "0",
+            "WorkingDir": said.get("WorkingDir") or "/",
+            "Labels": {"minimodal.engine": "", "minimodal.home": "", "minimodal.step": "snapshot"},
+        }
+        await self._api.commit(self.docker_id, f"minimodal/{image.digest}", "snapshot", config)
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         """Start it, and stay until it has ended or `forget` is called. Raises before started only."""

@@ -123,6 +123,12 @@ class DockerProcess:
             if error.status not in (404, 409):  # no such container, or it does not run
                 raise LaunchError(f"the process could not be ended: {error}") from error
 
+    async def aclose(self) -> None:
+        if not self._ended.is_set():
+            await self.kill()
+        await self.stdout.aclose()
+        await self.stderr.aclose()
+
     async def run(
         self,
         command: tuple[str, ...],

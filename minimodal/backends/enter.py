@@ -52,9 +52,19 @@ def main(request: dict[str, Any]) -> int:
         except OSError as error:
             _say(error)
             os._exit(NOT_FOUND)
+    # The child leads a session inside: whoever ends us means all of it.
+    signal.signal(signal.SIGTERM, lambda *_: _end(child))
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
+
+
+def _end(child: int) -> None:
+    for pid in (-child, child):  # it may not lead a group yet
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it has ended
 
 
 def _become(request: dict[str, Any]) -> None:

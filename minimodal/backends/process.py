@@ -12,12 +12,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.abc
 from anyio import to_thread
 
 from minimodal.engine_lock import hold_engine_lock, is_alive
@@ -42,6 +43,7 @@ log = logging.getLogger("minimodal.backends")
 
 MARK = "MINIMODAL_CONTAINER_ID"  # in the environment of all that a container starts
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "USER", "LOGNAME", "SHELL", "TZ")
+Around = Callable[[Sequence[str]], tuple[str, ...]]
 _OTHERS = "use --backend docker or --backend bubblewrap"
 
 
@@ -136,7 +138,7 @@ class ProcessBackend:
             stack.push_async_callback(_shielded, group.remove)
             wanted = self._command(spec, socket, root, group)
             child = await stack.enter_async_context(spawn(wanted))
-            container = ProcessContainer(spec.id, child, group, wanted)
+            container = ProcessContainer(spec, child, group, wanted, self._around(spec, group))
             stack.push_async_callback(container.aclose)
             yield container
 
@@ -152,13 +154,25 @@ class ProcessBackend:
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         network = {n: os.environ[n] for n in NETWORK_VARIABLES if os.environ.get(n)}
         env = {**kept, **network, **dict(spec.image.env), **spec.env}
-        env |= {MARK: spec.id, "PYTHONUNBUFFERED": "1", "MINIMODAL_SOURCES_DIR": str(root)}
+        env |= {
+            MARK: spec.id,
+            "MINIMODAL_SOCKET": str(socket),
+            "PYTHONUNBUFFERED": "1",
+            "MINIMODAL_SOURCES_DIR": str(root),
+        }
         workdir = spec.workdir or spec.image.workdir
         inside = workdir if workdir and os.path.isdir(workdir) else str(root)
-        command = limited(
-            spec.command or agent, spec.resources, self._groups.controllers, pids=False
-        )
-        return Command([*self._prefix, *group.joined(command)], env, inside)
+        return Command(self._around(spec, group)(spec.command or agent), env, inside)
+
+    def _around(self, spec: ContainerSpec, group: cgroup.Group) -> Around:
+        """Limits a command, and lets it end with the engine."""
+
+        def around(command: Sequence[str]) -> tuple[str, ...]:
+            controllers = self._groups.controllers
+            bounded = limited(command, spec.resources, controllers, pids=False)
+            return (*self._prefix, *group.joined(bounded))
+
+        return around
 
 
 async def _shielded(function: Any) -> None:
@@ -170,12 +184,18 @@ class ProcessContainer:
     """One subprocess and what it started: `protocols.Container`."""
 
     def __init__(
-        self, container_id: str, child: Child, group: cgroup.Group, command: Command
+        self,
+        spec: ContainerSpec,
+        child: Child,
+        group: cgroup.Group,
+        command: Command,
+        around: Around,
     ) -> None:
-        self.id = container_id
+        self.id = spec.id
         self._child = child
         self._group = group
         self._command = command
+        self._around = around
         self._processes: list[PipedProcess] = []
 
     def __repr__(self) -> str:
@@ -199,12 +219,19 @@ class ProcessContainer:
     ) -> Process:
         """One more process beside it, with its environment and directory."""
         process = await piped.start(
-            self._group.joined(command),
+            self._around(command),
             env={**self._command.env, **env},
             cwd=workdir or self._command.cwd,
         )
+        self._processes = [each for each in self._processes if not each.closed]
         self._processes.append(process)
         return process
+
+    async def dial(self, port: int) -> anyio.abc.ByteStream:
+        return await anyio.connect_tcp("127.0.0.1", port)
+
+    async def snapshot(self, image: ImageSpec) -> None:
+        raise ConflictError(f"plain processes have no file system of their own to keep; {_OTHERS}")
 
     async def aclose(self) -> None:
         """Kill it and whatever it started that left its session."""

@@ -6,18 +6,20 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import anyio
+import anyio.abc
 
 from minimodal.errors import LaunchError
+from minimodal.layers import ImageSpec
 from minimodal.protocols import Process
-from minimodal.types import ContainerSpec, ExitReason
+from minimodal.types import ContainerSpec, ExitReason, ImageRef
 
-from . import piped
+from . import inner_tool, piped
 from .cgroup import Group
 from .child import Child
 from .identity import Identity
@@ -39,6 +41,8 @@ class Sandbox:
         group: Group,
         identity: Identity,
         plan: Plan,
+        limited: Callable[[tuple[str, ...]], tuple[str, ...]],
+        keep_files: Callable[[Sandbox, ImageSpec], Awaitable[None]],
     ) -> None:
         self._spec = spec
         self._child = child
@@ -47,6 +51,8 @@ class Sandbox:
         self._group = group
         self._identity = identity
         self._plan = plan
+        self._limited = limited
+        self._keep_files = keep_files
         self._processes: list[PipedProcess] = []
 
     def __repr__(self) -> str:
@@ -55,6 +61,10 @@ class Sandbox:
     @property
     def id(self) -> str:
         return self._spec.id
+
+    @property
+    def image(self) -> ImageRef:
+        return self._spec.image
 
     async def wait(self) -> ExitReason:
         return self._explain(await self._child.wait())
@@ -82,7 +92,7 @@ class Sandbox:
             "change_uid": self._identity.as_root,
             "id": SANDBOX_ID,
             "workdir": workdir or self._plan.workdir,
-            "command": list(command),
+            "command": list(self._limited(command)),
             "env": {**self._plan.env, **env},
         }
         fd = os.memfd_create("enter-request")
@@ -91,12 +101,25 @@ class Sandbox:
             os.lseek(fd, 0, os.SEEK_SET)
             script = str(Path(__file__).with_name("enter.py"))
             process = await piped.start(
-                [sys.executable, "-I", "-S", script, str(fd)], pass_fds=[fd], env={}
+                [sys.executable, "-I", "-S", script, str(fd)],
+                last_word=signal.SIGTERM,
+                pass_fds=[fd],
+                env={},
             )
         finally:
             os.close(fd)
+        self._processes = [each for each in self._processes if not each.closed]
         self._processes.append(process)
         return process
+
+    async def dial(self, port: int) -> anyio.abc.ByteStream:
+        """Its ports are the host's, unless it is cut off: then a process inside connects."""
+        if self._spec.block_network:
+            return await inner_tool.relayed(self, self._spec.image.python, port)
+        return await anyio.connect_tcp("127.0.0.1", port)
+
+    async def snapshot(self, image: ImageSpec) -> None:
+        await self._keep_files(self, image)
 
     def _first_process(self) -> int:
         """The pid, on the host, of the process that the sandbox was made for. Not of its init:

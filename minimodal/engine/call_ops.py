@@ -55,6 +55,7 @@ class CallOps:
 
     async def app_close(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         self._engine.close_app(fields["id"])
+        await self._engine.sandboxes.close_app(fields["id"])
         return Reply({})
 
     async def blob_put(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:

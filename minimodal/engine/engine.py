@@ -49,8 +49,10 @@ from .peer import Cork
 from .planner import Planner
 from .pool import Pool
 from .rollout import Rollout
+from .sandboxes import Sandboxes
 from .tenants import Tenants
 from .timetable import Timetable
+from .tunnels import TunnelOps
 from .web import Web
 
 if TYPE_CHECKING:
@@ -101,6 +103,8 @@ class Engine:
         FunctionOps(self)
         objects.add_to(self.ops, self.waiting)
         self.web = Web(self)
+        TunnelOps(self)
+        self.sandboxes = Sandboxes(self)
         self._images: dict[str, ImageRef] = {}
         self._building: set[Pool] = set()
         self._bug: Exception | None = None
@@ -471,5 +475,6 @@ class Engine:
                     self.finish(live, failed(CallState.LOST, "CallLost", words))
                     live.pool.withdraw(live)
         await self.durable.hand_back(kept)
+        await self.sandboxes.close_app(None)
         for pool in self.pools.values():
             self._close_pool(pool)

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from minimodal.errors import ResourceExhaustedError
+from minimodal.types import Resources
+
 from .autoscaler import ContainerState, ContainerView, PoolView
-from .nodes import Node
+from .nodes import Node, never_fits
 from .placement import plan
 
 if TYPE_CHECKING:
@@ -30,6 +33,32 @@ class Planner:
         self.nodes = nodes
         self._engine = engine
         self._wake = anyio.Event()
+        self._reserved: dict[str, tuple[str, Resources]] = {}
+
+    def reserve(self, owner: str, resources: Resources) -> None:
+        """Take room for what is not planned: a sandbox. Functions get what is left.
+
+        Raises ResourceExhaustedError where all that is reserved would not fit together.
+        """
+        left = self._left()
+        reason = never_fits(resources, left)
+        if reason is not None:
+            others = f", as {len(self._reserved)} others run" if self._reserved else ""
+            raise ResourceExhaustedError(f"a sandbox cannot run here{others}: {reason}")
+        node = next(node for node in left if never_fits(resources, [node]) is None)
+        self._reserved[owner] = node.name, resources
+        self.wake()
+
+    def release(self, owner: str) -> None:
+        self._reserved.pop(owner, None)
+        self.wake()
+
+    def _left(self) -> tuple[Node, ...]:
+        left = {node.name: node for node in self.nodes}
+        for name, taken in self._reserved.values():
+            node = left[name]
+            left[name] = Node(name, node.cpu - taken.cpu, node.memory - taken.memory)
+        return tuple(left.values())
 
     def wake(self) -> None:
         self._wake.set()
@@ -46,7 +75,7 @@ class Planner:
         """Do what is due; seconds until time alone may change the plan."""
         now = self._engine.loop.time()
         pools = self._engine.pools
-        decided = plan([view(pool, now) for pool in pools.values()], self.nodes, now)
+        decided = plan([view(pool, now) for pool in pools.values()], self._left(), now)
         sessions = {s.id: s for pool in pools.values() for s in pool.sessions}
         for container in decided.stop:
             sessions[container].request_stop()

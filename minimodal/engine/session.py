@@ -50,7 +50,8 @@ class Session:
         self.started_at = pool.engine.loop.time()
         self.idle_since = self.started_at
         self._supervisor: Peer | None = None
-        self._container: Container | None = None
+        self.container: Container | None = None
+        self.gone = anyio.Event()  # it will not be used any more
         self._oom_kills = 0  # that have been told
         self._ended = anyio.Event()
         self._stop = anyio.Event()
@@ -113,7 +114,7 @@ class Session:
 
     async def _attend(self, container: Container) -> ExitReason:
         reason = ExitReason()
-        self._container = container
+        self.container = container
         async with anyio.create_task_group() as tasks:
 
             async def watch() -> None:
@@ -236,8 +237,8 @@ class Session:
     def _ran_out_of_memory(self) -> bool:
         """Whether its cgroup counts one more kill than we knew of."""
         known = self._oom_kills
-        if self._container is not None:
-            self._oom_kills = self._container.oom_kills()
+        if self.container is not None:
+            self._oom_kills = self.container.oom_kills()
         return self._oom_kills > known
 
     def _on_supervisor_lost(self, reason: str) -> None:
@@ -336,6 +337,8 @@ class Session:
     def _close(self, reason: ExitReason) -> None:
         asked = self.stopping and not self._condemned
         self.ready, self.stopping = False, True
+        self.container = None
+        self.gone.set()
         supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None:
             supervisor.on_lost = lambda _: None

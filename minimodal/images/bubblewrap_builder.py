@@ -75,7 +75,7 @@ class BubblewrapBuilder:
         self._store = LayerStore(home)
         self._builder = Builder(home.layers / ".locks", self._is_there, self._make, _SETTINGS)
         self._bases: dict[str, StoredLayer] = {}  # by the digest of the image's Base layer
-        self._host = _host_key()
+        self.host = _host_key()  # of the system that layers are differences to
         self._swept = False
         self._identity = build_identity(sandbox_uid)
         self._apt = anyio.Lock()  # apt's own locks make the second one fail, not wait
@@ -93,6 +93,10 @@ class BubblewrapBuilder:
         env = {"PATH": base_layer.PATH, "VIRTUAL_ENV": base_layer.ENVIRONMENT}
         ref = image_ref(layers, name, base_layer.PYTHON, env.items())
         return replace(ref, digest=spec.digest)
+
+    def digest_of(self, spec: ImageSpec) -> str:
+        """The name of its topmost layer in the store."""
+        return translate(spec).digest
 
     def _base_of(self, spec: ImageSpec) -> StoredLayer:
         """The base of an image's layers. Refuses, before anything is built, what cannot be here."""
@@ -121,7 +125,7 @@ class BubblewrapBuilder:
         if digest in self._bases:
             return True
         layer = self._store.find(digest)
-        if layer is None or layer.meta.get("host") != self._host:
+        if layer is None or layer.meta.get("host") != self.host:
             return False
         while layer is not None and layer.parent is not None:
             layer = self._store.find(layer.parent)
@@ -204,7 +208,7 @@ class BubblewrapBuilder:
         sandbox.hand_over()
         if self._store.find(digest) is not None:
             self._retire(digest)
-        self._store.commit(draft, digest, parent, {"host": self._host})
+        self._store.commit(draft, digest, parent, {"host": self.host})
 
     def _retire(self, digest: str) -> None:
         """A forced build replaces a layer that containers may have open: it goes when we close."""

@@ -18,7 +18,7 @@ from typing import Any
 import anyio
 
 from minimodal.errors import BuildError
-from minimodal.layers import Cmd, Entrypoint, ImageSpec, Layer, SetEnv, Shell, Workdir
+from minimodal.layers import Cmd, Entrypoint, ImageSpec, Layer, SetEnv, Shell, Snapshot, Workdir
 from minimodal.protocols import Report
 from minimodal.recipe import describe
 
@@ -132,6 +132,10 @@ class Builder:
         report(f"{label}: {describe(step.layer)}")
         started = time.monotonic()
         try:
+            if isinstance(step.layer, Snapshot):
+                raise StepFailed(
+                    f"the sandbox's snapshot {step.layer.id} is gone, or of another home"
+                )
             await self._make(step, report)
         except StepFailed as failure:
             raise _build_error(step, failure) from None
