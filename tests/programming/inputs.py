@@ -82,7 +82,7 @@ async def stays_on_loop(name: str, seconds: float) -> tuple[str, int]:
     return name, os.getpid()
 
 
-@app.function(max_containers=1, timeout=1)
+@app.function(max_containers=1, timeout=1, startup_timeout=30)
 @minimodal.concurrent(max_inputs=3)
 async def short_timeout(seconds: float) -> int:
     await asyncio.sleep(seconds)
@@ -144,7 +144,7 @@ class Unpicklable:
         raise TypeError("not this one")
 
 
-@app.function(max_containers=1, timeout=1)
+@app.function(max_containers=1, timeout=1, startup_timeout=30)
 @minimodal.batched(max_batch_size=3, wait_ms=60_000)
 def slow(seconds: list[float]) -> list[float]:
     print("batch begins")
