@@ -51,9 +51,17 @@ class Snapshots:
         self.home = home
         self._digests: dict[str, str] = {}
         self._notebook: str | None = None
+        # Collecting reads every file of a package: once, however many functions a module has.
+        self._modules: dict[str, tuple[str, str]] = {}
 
     def of_module(self, module: Any) -> tuple[str, str]:
         """(module name in the container, snapshot digest) of an imported module."""
+        known = self._modules.get(module.__name__)
+        if known is None:
+            known = self._modules[module.__name__] = self._of(module)
+        return known
+
+    def _of(self, module: Any) -> tuple[str, str]:
         from . import sources
 
         collected = sources.collect(module)

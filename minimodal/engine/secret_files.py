@@ -8,6 +8,7 @@ change is a whole new file in the old one's place.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import time
@@ -124,8 +125,11 @@ class SecretFiles:
             return self._finish_rotation()
 
     def finish_rotation(self) -> None:
-        """Go on with a rotation that was interrupted. Cheap where there is none."""
-        with locked(self._lock):
+        """Go on with a rotation that was interrupted. Cheap where there is none.
+
+        A key file that cannot be used is an error for who uses a secret, and not for an engine's start.
+        """
+        with locked(self._lock), contextlib.suppress(StateError):
             if self._key_file.exists() and self._keys().rotating:
                 self._finish_rotation()
 

@@ -6,6 +6,7 @@ Beside the volumes lie the working copies of containers (`.views`) and files on 
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import threading
@@ -20,6 +21,8 @@ from minimodal.types import new_id
 from .file_lock import locked
 from .volume_content import wrapped
 from .volume_store import VolumeRecord, VolumeStore
+
+log = logging.getLogger("minimodal.engine")
 
 
 class VolumeFiles:
@@ -112,10 +115,16 @@ class VolumeFiles:
                 shutil.rmtree(path, ignore_errors=True)
         for record in self._records():
             store = self.store(record.id)
-            if record.name is None and not self._is_alive(record.engine):
-                store.remove()
-                continue
-            store.collect()
+            try:
+                if record.name is None and not self._is_alive(record.engine):
+                    store.remove()
+                else:
+                    store.collect()
+            except (
+                VolumeError,
+                OSError,
+            ) as error:  # who uses it is told; others must be able to start
+                log.warning("the volume %s could not be cleaned up: %s", record.name, error)
 
     def remove_own(self) -> None:
         """The engine stops: its ephemeral volumes end with it."""

@@ -12,10 +12,14 @@ from typing import Any
 import pytest
 
 from minimodal.engine import session
+from minimodal.engine.volume_files import VolumeFiles
+from minimodal.engine.volume_store import VolumeStore
+from minimodal.engine_lock import hold_engine_lock
 from minimodal.home import Home, open_home
 from tests.conftest import BACKENDS
 from tests.faults import table
 from tests.faults.suite import Platform, Watch, open_platform, watch
+from tests.faults.views import ENGINE, Views
 from tests.leftovers import Leftovers
 
 
@@ -86,3 +90,19 @@ def _descriptors() -> int:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     table.show(terminalreporter)
+
+
+@pytest.fixture
+def files(own_home: Home) -> Iterator[VolumeFiles]:
+    with hold_engine_lock(own_home, ENGINE):
+        yield VolumeFiles(own_home, ENGINE)
+
+
+@pytest.fixture
+def store(files: VolumeFiles) -> VolumeStore:
+    return files.store(files.create("v", exist_ok=False).id)
+
+
+@pytest.fixture
+def views(files: VolumeFiles, store: VolumeStore) -> Views:
+    return Views(files, store)

@@ -192,6 +192,15 @@ def test_f76_a_start_goes_on_with_a_rotation(filled: SecretFiles, own_home: Home
     assert everything(own_home) == WHOLE
 
 
+def test_f76_a_bad_key_does_not_keep_an_engine_from_starting(
+    filled: SecretFiles, own_home: Home
+) -> None:
+    own_home.key_file.chmod(0o644)
+    with Host(load_config({"backend": "process", "home": own_home.data.parent})):
+        with pytest.raises(StateError, match="chmod 600"):
+            Secret.from_dict({"A": "1"}).hydrate()
+
+
 # --- F77: environment tricks ----------------------------------------------------------------------
 
 
