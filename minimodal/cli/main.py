@@ -15,6 +15,7 @@ COMMANDS = {
     "run": "run a script's entrypoint, or one of its functions",
     "doctor": "say which backends work here, and why the others do not",
     "image": "make a base image where no registry can be reached",
+    "token": "make, list and revoke tokens for the API and for endpoints that need one",
     "config": "show the settings in force, and where each came from",
 }
 
