@@ -21,13 +21,13 @@ from .websocket_exchange import WebSocketExchange, deny
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
+    from .guard import Guard
     from .seam import WebHost
 
 log = logging.getLogger("minimodal.gateway")
 
 # Counts one finished request: route (None: the platform's own), method, status, seconds.
 Observe = Callable[[WebRoute | None, str, int, float], None]
-Authorized = Callable[[Any], bool]  # whether the headers of a scope carry a token for endpoints
 
 
 class Gateway:
@@ -43,7 +43,7 @@ class Gateway:
         show_errors: bool = False,
         names: tuple[str, ...] = (),
         observe: Observe = lambda *_: None,
-        authorized: Authorized = lambda scope: False,
+        guard: Guard,
     ) -> None:
         self.web = web
         self.tasks = tasks
@@ -52,12 +52,15 @@ class Gateway:
         self._names = names
         self._platform = platform
         self._observe = observe
-        self._authorized = authorized
+        self._guard = guard
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         started = time.perf_counter()
         if not _in_form(scope):
             await refuse(scope, send, Answer(400, "The request is not well formed."))
+            return
+        if _head_bytes(scope) > self.limits.header_bytes:
+            await refuse(scope, send, Answer(431, "The request's headers are too large."))
             return
         host = value(scope["headers"], b"host") or ""
         method = scope.get("method", "GET")
@@ -68,9 +71,11 @@ class Gateway:
         if goal.route is None:
             await refuse(scope, send, self._nowhere(goal, host, method))
             return
-        if goal.route.endpoint.requires_auth and not self._authorized(scope):
-            await refuse(scope, send, _unauthorized())
-            return
+        if goal.route.endpoint.requires_auth:
+            refusal = self._guard.endpoint_refusal(scope)
+            if refusal is not None:
+                await refuse(scope, send, refusal)
+                return
         await self._serve(goal.route, goal.prefix, started, scope, receive, send)
 
     async def _serve(
@@ -123,12 +128,10 @@ async def refuse(scope: Any, send: Any, answer: Answer) -> None:
         await answers.give(send, answer, scope["method"] == "HEAD")
 
 
-def _unauthorized() -> Answer:
-    return Answer(
-        401,
-        "This endpoint needs a token: Authorization: Bearer … (`minimodal token create`).",
-        ((b"www-authenticate", b'Bearer realm="minimodal"'),),
-    )
+def _head_bytes(scope: Any) -> int:
+    """The parser bounds what it waits for; a head that came at once is measured here."""
+    size = len(scope["raw_path"]) + len(scope["query_string"])
+    return size + sum(len(name) + len(text) + 4 for name, text in scope["headers"])
 
 
 def _in_form(scope: Any) -> bool:
