@@ -78,10 +78,10 @@ class Server:
         self._reload = reload
         self._app_id = f"ap-serve-{host.engine.id.removeprefix('en-')}"
         self._happened: queue.SimpleQueue[Loaded | list[str]] = queue.SimpleQueue()
-        self._watched = Watched()
+        self._watched = Watched(0.0)
         self._watcher: Watcher | None = None
         self._loader: subprocess.Popen[bytes] | None = None
-        self._began = 0.0
+        self._began = self._began_at = 0.0  # the load that was begun last
         self._changed: list[str] = []
         self._apps: set[str] = set()
 
@@ -109,7 +109,7 @@ class Server:
 
     def _load(self, changed: list[str]) -> None:
         self._end_loader()
-        self._began, self._changed = time.monotonic(), changed
+        self._began, self._began_at, self._changed = time.monotonic(), time.time(), changed
         reading, writing = os.pipe()
         is_module = "1" if self._reference.is_module else "0"
         target = f"::{self._reference.target}" if self._reference.target else ""
@@ -146,7 +146,8 @@ class Server:
     def _loaded(self, loaded: Loaded) -> None:
         well = loaded.process.returncode == 0
         if well:
-            self._watched = Watched()  # else what was watched before still counts
+            self._watched = Watched(self._began_at)  # else what was watched before still counts
+        self._watched.since = self._began_at
         self._watched.also_new = not well
         for report in loaded.reports:
             self._watched.add(report.get("files", []))

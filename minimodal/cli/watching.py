@@ -12,13 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 STEP = 30  # milliseconds without another change after which a burst of changes is over
+LOOK = 400  # milliseconds between two looks for what no event told of
 DEBOUNCE = 300  # milliseconds that a burst may last
 
 
 class Watched:
     """The files of one version of a script."""
 
-    def __init__(self) -> None:
+    def __init__(self, since: float) -> None:
+        self.since = since  # wall clock: when they began to be read
+        self._told: dict[str, float] = {}
         self._files: set[str] = set()
         self._directories: set[str] = set()
         self.also_new = False  # the last version did not load: a file that it misses may come
@@ -38,6 +41,19 @@ class Watched:
         """The directories to watch."""
         folders = {os.path.dirname(path) for path in self._files}
         return {each for each in folders | self._directories if os.path.isdir(each)}
+
+    def newer(self) -> list[str]:
+        """Files written since they began to be read, each time once: before the watch had begun."""
+        found = []
+        for path in self._files:
+            try:
+                written = os.stat(path).st_mtime
+            except OSError:
+                continue  # being replaced, or gone: what comes in its place is told of
+            if written > self.since and self._told.get(path) != written:
+                self._told[path] = written
+                found.append(path)
+        return sorted(found)
 
     def wants(self, path: str) -> bool:
         real = os.path.realpath(path)
@@ -76,6 +92,9 @@ class Watcher:
             step=STEP,
             debounce=DEBOUNCE,
             recursive=False,
-            rust_timeout=500,
+            rust_timeout=LOOK,
+            yield_on_timeout=True,
         ):
-            self._changed(sorted({str(Path(path)) for _, path in changes}))
+            newer = self._watched.newer()  # also marks what is told of here as told
+            if changed := sorted({str(Path(path)) for _, path in changes} | set(newer)):
+                self._changed(changed)
