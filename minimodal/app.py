@@ -318,7 +318,8 @@ class App:
         ]
         return [to_plain(await spec_of(self, app_id, each, snapshots)) for each in registered]
 
-    async def _send(self, client: Client, app_id: str) -> None:
+    async def _send(self, client: Client, app_id: str, *, keep: bool = False) -> None:
+        """Open it at an engine. `keep`: it stays there when this process ends."""
         cell = context.cell()
         functions = await self._specs(app_id)
         await context.ask(
@@ -327,6 +328,7 @@ class App:
             name=self._name or "",
             description=self._name or _script_name(),
             deployed=False,
+            keep=keep,
             functions=functions,
         )
         self._open, self._cell = (client, app_id), cell

@@ -119,6 +119,10 @@ class Host:
         if self._failure is not None:
             raise self._failure
 
+    def is_running(self) -> bool:
+        self._awaited = True
+        return self._thread is not None and self._thread.is_alive()
+
     def wait(self) -> None:
         """Wait until the engine stops, and raise why if it did so by itself."""
         assert self._thread is not None

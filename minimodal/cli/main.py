@@ -13,6 +13,7 @@ from minimodal import __version__
 
 COMMANDS = {
     "run": "run a script's entrypoint, or one of its functions",
+    "serve": "run a script's apps, and replace them when a file changes",
     "deploy": "record a version of a script's apps, to be served by `up`",
     "up": "host everything that is deployed",
     "app": "list apps, their versions and logs; roll back, stop",

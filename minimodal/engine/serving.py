@@ -54,7 +54,7 @@ class Serving:
         request = Request(self._engine, op, fields, frame.payload, answered, self._caller)
         self._requests[seq] = request
         request.start()
-        if op == "app.open":
+        if op == "app.open" and not fields.get("keep"):
             self._apps.add(fields["id"])
         elif op == "call.open":
             self._own_stream(fields["id"])

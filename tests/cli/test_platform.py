@@ -90,13 +90,6 @@ def test_calls_are_listed_and_shown(failed: str, command: Callable[..., Result])
     assert "no such calls" in command("calls", "list", "--state", "lost").stderr
 
 
-def test_a_call_is_cancelled(failed: str, command: Callable[..., Result], tmp_path: Path) -> None:
-    call = minimodal.Function.from_name("shop", "meet").spawn(str(tmp_path / "never"))
-    assert command("calls", "cancel", call.object_id).returncode == 0
-    with pytest.raises(minimodal.Error, match="cancelled"):
-        call.get(timeout=20)
-
-
 def test_dead_letters_are_shown_retried_and_purged(
     failed: str, command: Callable[..., Result]
 ) -> None:

@@ -17,7 +17,7 @@ import minimodal
 from minimodal import context
 from minimodal.cli.engines import ask
 from minimodal.config import load_config
-from minimodal.errors import NotFoundError
+from minimodal.errors import CallCancelled, NotFoundError
 from minimodal.host import Host
 from tests.cli.conftest import Program
 from tests.deploy.program import Running, running
@@ -157,6 +157,14 @@ def test_calls_survive_the_death_of_up(up: Running, own_home: Path, tmp_path: Pa
         again.wait_for("Ready in")
         assert [call.get(timeout=30) for call in calls] == [1, 1, 1]
         assert version() == 1
+
+
+def test_calls_cancel(up: Running, program: Program, own_home: Path, tmp_path: Path) -> None:
+    call = minimodal.Function.from_name("shop", "meet").spawn(str(tmp_path / "never"))
+    done = program("calls", "cancel", call.object_id, MINIMODAL_HOME=str(own_home))
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(CallCancelled):
+        call.get(timeout=20)
 
 
 def test_roll_back_and_stop(up: Running, program: Program, own_home: Path, script: Path) -> None:
