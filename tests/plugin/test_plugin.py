@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -328,3 +329,10 @@ def test_importing_it_is_light() -> None:
         command, capture_output=True, text=True, timeout=50, check=True, cwd=ROOT
     )
     assert result.stdout.split() == ["minimodal", "minimodal.pytest_plugin"]
+
+
+def test_the_example(project: Project) -> None:
+    for name in ("hello.py", "test_with_pytest.py"):
+        shutil.copy(ROOT / "examples" / name, project.pytester.path)
+    result = project.pytester.runpytest_subprocess("-p", "no:cacheprovider", timeout=50)
+    result.assert_outcomes(passed=6)
