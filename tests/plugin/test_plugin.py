@@ -51,7 +51,7 @@ def test_plain_tests_have_a_platform_each(project: Project) -> None:
             minimodal_app(web)
             with urllib.request.urlopen(hello.get_web_url()) as response:
                 assert json.load(response) == {"hello": "you"}
-            assert hello.get_web_url().rpartition(":")[2].strip("/") in minimodal_gateway
+            assert hello.get_web_url().startswith(minimodal_gateway.rstrip("/"))
 
         def test_embedded(minimodal_engine):
             assert minimodal_engine.engine.backend.name in ("bubblewrap", "process")
