@@ -34,3 +34,9 @@ def test_the_settings_are_settings(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(block("toml", "tool.minimodal"))
     config = load_config(environ={"HOME": str(tmp_path)}, directory=tmp_path)
     assert config.memory_budget == 4096
+
+
+def test_the_lines_of_a_test_are_in_the_example() -> None:
+    example = (ROOT / "examples" / "test_with_pytest.py").read_text(encoding="utf-8")
+    for line in block("python", "kill_container").splitlines()[2:]:
+        assert line.strip() in example

@@ -6,13 +6,10 @@ import importlib.util
 import os
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from minimodal.leaks import children
 
 ROOT = Path(__file__).resolve().parents[2]
 MISSING = [name for name in ("nbclient", "ipykernel") if importlib.util.find_spec(name) is None]
@@ -44,10 +41,6 @@ class Notebook:
         self.client.execute_cell(cell, len(self.book.cells) - 1)
         return list(cell.outputs)
 
-    def outputs(self, index: int) -> Outputs:
-        """Of an earlier cell, with what came later."""
-        return list(self.book.cells[index].outputs)
-
 
 def printed(outputs: Outputs) -> str:
     return "".join(each["text"] for each in outputs if each["output_type"] == "stream")
@@ -60,24 +53,22 @@ def value(outputs: Outputs) -> str:
 
 
 @pytest.fixture
-def notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Notebook]:
-    with open_notebook(tmp_path, monkeypatch) as book:
-        yield book
-
-
-@contextmanager
-def open_notebook(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Notebook]:
+def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory for a kernel, which finds this minimodal and leaves no files elsewhere."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("MINIMODAL_BACKEND", "embedded")
-    monkeypatch.setenv("IPYTHONDIR", str(place / ".ipython"))
-    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(place / ".jupyter"))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / ".ipython"))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / ".jupyter"))
     monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-    before = set(children())
-    book = Notebook(place)
-    with book.client.setup_kernel(cwd=str(place), env=dict(os.environ)):
+    return tmp_path
+
+
+@pytest.fixture
+def notebook(surroundings: Path) -> Iterator[Notebook]:
+    book = Notebook(surroundings)
+    with book.client.setup_kernel(cwd=str(surroundings), env=dict(os.environ)):
         book.run(PRELUDE)
         yield book
-    assert not set(children()) - before
 
 
 PRELUDE = """
