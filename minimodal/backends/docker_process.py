@@ -36,7 +36,7 @@ class Output(ByteReceiveStream):
 
     def __init__(self) -> None:
         self._unread = bytearray()
-        self._ended = self._closed = False
+        self._ended = self._closed = self._lossy = False
         self._changed = anyio.Event()
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
@@ -57,12 +57,21 @@ class Output(ByteReceiveStream):
         self._unread.clear()
         self._wake()
 
+    @property
+    def _full(self) -> bool:
+        return len(self._unread) >= UNREAD_BYTES
+
     async def feed(self, data: bytes) -> None:
-        while len(self._unread) >= UNREAD_BYTES and not self._closed:
+        while self._full and not self._closed and not self._lossy:
             await self._changed.wait()
-        if not self._closed:
+        if not self._closed and not self._full:
             self._unread += data
             self._wake()
+
+    def overflow(self) -> None:
+        """From here on, what does not fit is thrown away."""
+        self._lossy = True
+        self._wake()
 
     def end(self) -> None:
         self._ended = True
@@ -106,7 +115,12 @@ class DockerProcess:
         return -1 if self._code is None else self._code
 
     async def kill(self) -> None:
-        """SIGKILL to the process and its descendants: Docker has no request for it."""
+        """SIGKILL to the process and its descendants: Docker has no request for it.
+
+        Docker neither ends a process nor removes its container while output waits to be read.
+        """
+        self.stdout.overflow()
+        self.stderr.overflow()
         for patience in KILL_PATIENCE:
             await self._kill_marked()
             with anyio.move_on_after(patience):
@@ -124,10 +138,10 @@ class DockerProcess:
                 raise LaunchError(f"the process could not be ended: {error}") from error
 
     async def aclose(self) -> None:
-        if not self._ended.is_set():
-            await self.kill()
         await self.stdout.aclose()
         await self.stderr.aclose()
+        if not self._ended.is_set():
+            await self.kill()
 
     async def run(
         self,

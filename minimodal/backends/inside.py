@@ -175,7 +175,10 @@ def pack(request: dict[str, Any]) -> int:
 
     with tarfile.open(fileobj=sys.stdout.buffer, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         for top in request["directories"]:
+            device = os.stat(top).st_dev
             for place, names, others in os.walk(top):
+                # What is mounted, such as a volume, is not of these files.
+                names[:] = [n for n in names if os.lstat(f"{place}/{n}").st_dev == device]
                 for name in ("", *others, *(n for n in names if os.path.islink(f"{place}/{n}"))):
                     path = os.path.join(place, name) if name else place
                     if os.access(path, os.R_OK) or os.path.islink(path):

@@ -22,6 +22,7 @@ COMMANDS = {
     "ps": "show what runs now",
     "calls": "list, show and cancel calls",
     "dlq": "list, show, retry and purge calls that failed for good",
+    "shell": "a terminal in a function's image, or in any image",
     "doctor": "say which backends work here, and why the others do not",
     "image": "make a base image where no registry can be reached",
     "volume": "files that outlive containers: list, put, get, …",

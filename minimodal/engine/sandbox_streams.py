@@ -17,6 +17,7 @@ TIMED_OUT = -1
 KILLED = 137
 NOT_FOUND = 127
 DRAIN_WITHIN = 0.5  # seconds for the last output of a process that was killed
+CLOSE_WITHIN = 5.0
 GONE = (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError)
 
 Sink = Callable[[bytes], None]
@@ -112,7 +113,7 @@ class SandboxProcess:
         finally:
             self._finish(KILLED)
             self._close()
-            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+            with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_WITHIN):
                 with suppress(*GONE, OSError, Error):  # its container may be gone by now
                     await self._process.aclose()
 

@@ -35,4 +35,6 @@ def serve_once(answer: str) -> object:
             with peer:
                 heard = peer.recv(100)
                 peer.sendall(answer.encode())
+                peer.shutdown(socket.SHUT_WR)
+                peer.recv(1)  # until the other side has read it: leaving the block cuts it off
     yield heard
