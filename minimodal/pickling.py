@@ -11,19 +11,42 @@ import pickle
 import sys
 from typing import Any
 
-from .errors import DeserializationError, SerializationError
+from .errors import DeserializationError, ResourceExhaustedError, SerializationError
 from .types import Buffer, Payload
 
 main_is_importable = False
 """Set where containers alias `__main__` to the user's script, so its classes go by reference."""
 
 OUT_OF_BAND_BYTES = 256 * 1024
+MAX_BYTES = 1 << 30
 
 NO_ARGUMENTS = Payload(pickle.dumps(((), {}), protocol=5))
 
 
 def dumps(value: Any, what: str = "the value") -> Payload:
-    """Pickle a value. Raises SerializationError naming `what` and the type that refuses."""
+    """Pickle a value. Raises SerializationError naming `what` and the type that refuses.
+
+    What is larger than `MAX_BYTES` is refused here, before anybody else has to find memory for it.
+    """
+    if type(value) is tuple and value and type(value[0]) is tuple:  # (args, kwargs)
+        for argument in value[0]:  # bytes in a tuple would be copied before their size is known
+            if type(argument) in _BULKY and len(argument) > MAX_BYTES:
+                raise _too_large(argument, what, len(argument))
+    payload = _dumps(value, what)
+    if payload.nbytes > MAX_BYTES:
+        raise _too_large(value, what, payload.nbytes)
+    return payload
+
+
+def _too_large(value: Any, what: str, nbytes: int) -> ResourceExhaustedError:
+    return ResourceExhaustedError(
+        f"{what} ({type(value).__qualname__}) is {nbytes / 1e6:,.0f} MB; at most "
+        f"{MAX_BYTES / 1e6:,.0f} MB travel as one value. Write it to a Volume and pass its path, or "
+        "send it in parts."
+    )
+
+
+def _dumps(value: Any, what: str) -> Payload:
     buffers: list[Buffer] = []
 
     def keep(buffer: pickle.PickleBuffer) -> bool:

@@ -63,7 +63,7 @@ class Limits:
     """What one peer may send. Bytes."""
 
     meta_bytes: int = 4 << 20
-    body_bytes: int = 4 << 30
+    body_bytes: int = 2 << 30  # twice what one value may have
     buffers: int = 1024
 
 

@@ -19,7 +19,9 @@ from minimodal.home import Home
 from minimodal.protocols import ProtocolFactory
 
 NAME = "engine.sock"
-MAX_STREAMS = 1024  # of one container: a hostile one cannot use up the engine's descriptors
+MAX_STREAMS = (
+    1024  # of one container at a time: a hostile one cannot use up the engine's descriptors
+)
 
 
 class SocketDirectories:
@@ -73,8 +75,18 @@ class _Streams:
         self._count = 0
 
     def accept(self) -> asyncio.BaseProtocol:
+        if self._count >= MAX_STREAMS:
+            return _Refuse()
         self._count += 1
-        return self._connect() if self._count <= MAX_STREAMS else _Refuse()
+        protocol = self._connect()
+        lost = protocol.connection_lost
+
+        def connection_lost(error: Exception | None) -> None:
+            self._count -= 1
+            lost(error)
+
+        protocol.connection_lost = connection_lost  # type: ignore[method-assign,assignment]  # of this one
+        return protocol
 
 
 class _Refuse(asyncio.Protocol):

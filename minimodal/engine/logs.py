@@ -14,6 +14,7 @@ from .masking import NOTHING, Mask
 MAX_LINE = 32 * 1024
 RATE = 20_000  # lines per second and container, over the burst
 BURST = 20_000
+SAY_AFTER = 1.0  # seconds from the first dropped byte to the line that counts them
 
 
 class LogLines:
@@ -98,7 +99,10 @@ class LogLines:
         return allowed
 
     def _count_dropped(self, function: str, container: str, nbytes: int, say: bool) -> None:
-        total = self._dropped.pop(container, 0) + nbytes
+        known = self._dropped.pop(container, 0)
+        if not known and nbytes:  # if it falls silent then, nothing else would say it
+            self._loop.call_later(SAY_AFTER, self._count_dropped, function, container, 0, True)
+        total = known + nbytes
         if total and say and not nbytes:
             text = f"[{total} bytes of output dropped: it was written faster than it can be read]"
             self._publish(function, container, "", "stderr", text)

@@ -98,9 +98,13 @@ class Peer(asyncio.BufferedProtocol):
         try:
             with self._cork:
                 self._decoder.buffer_updated(nbytes)
-        except (ProtocolError, ValueError, KeyError, TypeError) as error:
-            # ValueError, KeyError, TypeError: a meta that is not what its kind says.
-            log.warning("a peer broke the protocol and is cut off: %s", error)
+        except Exception as error:
+            # Whatever it is (a meta that is not what its kind says, or a bug of ours on the way), it
+            # is this peer's alone: out of here it would end the engine, and hostile bytes may not.
+            expected = isinstance(error, (ProtocolError, ValueError, KeyError, TypeError))
+            log.warning(
+                "a peer broke the protocol and is cut off: %s", error, exc_info=not expected
+            )
             self.reason = f"it broke the protocol: {error}"
             if self._transport is not None:
                 if self._greeted:
@@ -122,6 +126,8 @@ class Peer(asyncio.BufferedProtocol):
         if frame.kind is not Kind.HELLO:
             raise ProtocolError("the first frame is no HELLO")
         fields = json.loads(frame.meta)
+        if not isinstance(fields, dict):
+            raise ProtocolError("a HELLO without fields")
         if fields.get("version", wire.VERSION) != wire.VERSION:
             words = f"it speaks wire version {fields['version']}, this engine {wire.VERSION}"
             self.send(Kind.REFUSED, 0, json.dumps(["ProtocolError", words]))

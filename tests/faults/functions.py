@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import pickle
 import re
 import signal
 import subprocess
@@ -132,21 +131,25 @@ class Canary:
         return os.mkdir, (self.path,)
 
 
-class CanaryError(Exception):
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self.canary = Canary(path)
-
-
-def raise_canary(path: str) -> None:
-    raise CanaryError(path)
-
-
 def nested(depth: int) -> Any:
     value: Any = None
     for _ in range(depth):
         value = [value]
     return value
+
+
+def send_frame(kind: str, offset: int, times: int) -> str:
+    """Speak to the engine on the executor's own connection, past the agent."""
+    import gc
+
+    from minimodal.agent.executor import SerialExecutor
+    from minimodal.wire import Kind
+
+    [executor] = [each for each in gc.get_objects() if isinstance(each, SerialExecutor)]
+    for _ in range(times):
+        executor._link.send(Kind[kind], executor._running + offset, "0.0")
+    time.sleep(5)
+    return "fine"
 
 
 DEEDS = {
@@ -177,8 +180,7 @@ DEEDS = {
     "list": lambda n: list(range(n)),
     "nested": nested,
     "canary": Canary,
-    "canary error": raise_canary,
-    "pickle": lambda data: pickle.loads(data),
+    "send": send_frame,
 }
 
 

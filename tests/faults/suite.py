@@ -10,6 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 from minimodal.config import load_config
 from minimodal.engine.engine import Engine
 from minimodal.engine.events import Event
@@ -126,3 +128,10 @@ def open_platform(backend: str) -> Iterator[Platform]:
             yield platform
         finally:
             platform.close()
+
+
+def on(*names: str) -> pytest.MarkDecorator:
+    """Run on these backends only."""
+    marks = {"bubblewrap": [pytest.mark.bubblewrap], "docker": [pytest.mark.docker]}
+    params = [pytest.param(name, marks=marks.get(name, [])) for name in names]
+    return pytest.mark.parametrize("platform", params, indirect=True)

@@ -12,7 +12,15 @@ from typing import Any
 
 import pytest
 
-ELSEWHERE: dict[str, str] = {}
+ELSEWHERE = {
+    "F12": "tests/backends/test_walls.py::test_f102_f12_the_same_for_an_ordinary_user",
+    "F13": "tests/backends/test_containers.py::test_f13_a_fork_bomb_hits_the_limit_and_nobody_else",
+    "F28": "tests/engine/test_store_crash.py::test_f28_killed_at_a_random_instant_again_and_again",
+    "F29": "tests/engine/test_store_crash.py::test_f29_killed_at_each_failpoint",
+    "F39": "tests/engine/test_engine_lock.py::test_f39_a_forked_child_does_not_keep_its_dead_parent_alive",
+    "F41": "tests/durability/test_restart.py::test_a_call_that_kills_its_engine_ends_in_the_dead_letters",
+    "F94": "tests/engine/test_store_faults.py::test_f94_a_read_only_home_is_refused_with_its_path",
+}
 
 _WIDTHS = (10, 40, 52, 52)
 _HEADS = ("fault", "injected", "expected", "seen")

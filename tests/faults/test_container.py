@@ -13,16 +13,9 @@ import pytest
 from minimodal.errors import OutOfMemory
 from tests.faults.functions import do, neighbour
 from tests.faults.processes import HostProcess
-from tests.faults.suite import Platform, Watch
+from tests.faults.suite import Platform, Watch, on
 
 Seen = Callable[[str], None]
-
-
-def on(*names: str) -> pytest.MarkDecorator:
-    """Run on these backends only."""
-    marks = {"bubblewrap": [pytest.mark.bubblewrap], "docker": [pytest.mark.docker]}
-    params = [pytest.param(name, marks=marks.get(name, [])) for name in names]
-    return pytest.mark.parametrize("platform", params, indirect=True)
 
 
 def lose_the_first_container(
