@@ -144,8 +144,8 @@ class Function(Callee, MapMethods[P, R], Generic[P, R]):
         """The URL of its web endpoint, None where it has none. Opens its app if need be."""
         if self.raw is not None and endpoint_of(self.raw) is None:
             return None
-        key = await self._key(context.get_client())
-        reply = await context.ask("web.url", key=key, method=self._method)
+        client, key = await self._place()
+        reply = await context.ask("web.url", client=client, key=key, method=self._method)
         url: str | None = reply.fields["url"]
         return url
 

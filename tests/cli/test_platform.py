@@ -69,6 +69,7 @@ def test_ps_shows_functions_and_containers(failed: str, command: Callable[..., R
         "slow",
         "fail",
         "meet",
+        "page",
         "Till",
     }
     assert [row["role"] for row in shown["engines"]] == ["up"]

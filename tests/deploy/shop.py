@@ -32,6 +32,11 @@ def meet(path: str) -> int:
         time.sleep(0.01)
     return VERSION
 
+@app.web_endpoint("/version")
+def page() -> dict[str, int]:
+    time.sleep(0.01)
+    return {"version": VERSION}
+
 @app.cls()
 class Till:
     drawer: str = minimodal.parameter()

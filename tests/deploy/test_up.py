@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 import minimodal
@@ -121,6 +122,42 @@ def test_f86_no_call_is_lost_while_five_versions_are_deployed(
             caller.join()
     assert problems == []
     assert set(answers) >= {1, 2, 3, 4, 5}, answers
+
+
+def test_f86_no_request_is_lost_while_versions_are_deployed(
+    up: Running, program: Program, own_home: Path, script: Path
+) -> None:
+    url = minimodal.Function.from_name("shop", "page").get_web_url()
+    assert url is not None
+    answers: Counter[tuple[int, str]] = Counter()
+    problems: list[BaseException] = []
+    done = threading.Event()
+
+    def visit() -> None:
+        with httpx.Client(timeout=30) as client:
+            while not done.is_set():
+                try:
+                    answer = client.get(url)
+                    answers[answer.status_code, answer.text] += 1
+                except Exception as error:
+                    problems.append(error)
+
+    visitors = [threading.Thread(target=visit) for _ in range(4)]
+    for visitor in visitors:
+        visitor.start()
+    try:
+        for number in range(2, 5):
+            edit(script, number)
+            deployed = program("deploy", "shop.py", MINIMODAL_HOME=str(own_home))
+            assert deployed.returncode == 0, deployed.stderr
+            assert httpx.get(url).json() == {"version": number}
+    finally:
+        done.set()
+        for visitor in visitors:
+            visitor.join()
+    assert problems == []
+    assert {status for status, _ in answers} == {200}, answers
+    assert len(answers) >= 3, answers
 
 
 @pytest.mark.parametrize(

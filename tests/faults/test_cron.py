@@ -17,8 +17,10 @@ import pytest
 
 from minimodal.backends.process import open_backend
 from minimodal.clock import ManualClock
-from minimodal.engine.engine import Engine, open_engine
+from minimodal.engine.engine import Engine
 from minimodal.engine.nodes import Node
+from minimodal.engine.objects import open_objects
+from minimodal.engine.opening import open_engine
 from minimodal.engine.ops import Caller
 from minimodal.engine_lock import hold_engine_lock
 from minimodal.errors import InvalidError, NotFoundError
@@ -50,12 +52,11 @@ async def engine_at(home: Home, clock: ManualClock) -> AsyncIterator[Engine]:
     engine_id = new_id("en")
     async with AsyncExitStack() as stack:
         stack.enter_context(hold_engine_lock(home, engine_id))
-        settings = BackendSettings(None, None, engine_id)
+        objects = await stack.enter_async_context(open_objects(home, engine_id, clock))
+        settings = BackendSettings(None, None, engine_id, objects.secrets.resolve)
         backend = await stack.enter_async_context(open_backend(home, settings))
         nodes = (Node("local", 1.0, 1024),)
-        yield await stack.enter_async_context(
-            open_engine(backend, nodes, home, engine_id, clock=clock)
-        )
+        yield await stack.enter_async_context(open_engine(backend, nodes, objects))
 
 
 async def deploy(engine: Engine, **schedules: ScheduleSpec) -> None:
