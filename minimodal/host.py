@@ -173,6 +173,7 @@ class Host:
 
     def _gateway_settings(self) -> Settings:
         from .gateway.door import Settings
+        from .home import open_home
 
         config = self.config
         return Settings(
@@ -181,6 +182,7 @@ class Host:
             strict_port=config.strict_port,
             show_errors=config.show_errors,
             names=config.host_names,
+            tokens=open_home(config.home).config / "tokens.json",
         )
 
     async def _until_stop(self) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from minimodal.types import Call, CallState, Failure, Outcome, Payload
 
+from .input_window import InputWindow
+
 if TYPE_CHECKING:
-    from .exchange import InputWindow
     from .pool import Pool
     from .slot import Slot
 
@@ -62,7 +63,7 @@ class LiveCall:
         self.waiting = 0  # nested calls that its user code waits for
         self.stalling = 0  # of those, the ones that block its executor's loop
         self.stream = StreamBuffer() if call.stream else None
-        self.inputs: InputWindow | None = None  # of a web request
+        self.inputs = InputWindow() if call.web else None
 
     @property
     def decided(self) -> bool:

@@ -331,6 +331,8 @@ class Engine:
         elif len(self._kept) > KEPT_OUTCOMES:
             self._forget_oldest()
         live.call.payload = EMPTY  # the arguments may be large
+        begun = live.started_at if live.attempts or live.slot or outcome.attempts else None
+        live.pool.tally.add(outcome.state, self.loop.time(), live.queued_at, begun)
         waiters, live.waiters = live.waiters, []
         for waiter in waiters:
             waiter(outcome)

@@ -22,6 +22,7 @@ from minimodal.types import (
 
 from .ops import Caller
 from .pool import Origin
+from .tally import BOUNDS
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -39,6 +40,7 @@ class FunctionOps:
             ("function.info", self.info),
             ("function.stats", self.stats),
             ("function.autoscale", self.autoscale),
+            ("function.tally", self.tally),
         ):
             engine.ops.add(name, handler)
 
@@ -76,6 +78,25 @@ class FunctionOps:
                 "num_running_inputs": pool.running,
             }
         )
+
+    def tally(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """What each function's calls came to, and what it does now; for metrics and charts."""
+        now = self._engine.loop.time()
+        rows = [
+            {
+                "key": key,
+                "name": pool.name,
+                "app": pool.app_name,
+                "variant": pool.spec.variant,
+                "queued": len(pool.queue),
+                "running": pool.running,
+                "containers": len(pool.sessions),
+                "ready": sum(session.ready for session in pool.sessions),
+                **pool.tally.plain(now),
+            }
+            for key, pool in self._engine.pools.items()
+        ]
+        return Reply({"bounds": list(BOUNDS), "functions": rows})
 
     def autoscale(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         """Other bounds for a pool that exists, until its app is sent again."""

@@ -37,6 +37,7 @@ from .gathering import Gathering
 from .scheduler import FairQueue
 from .session import Session
 from .slot import Slot
+from .tally import Tally
 
 if TYPE_CHECKING:
     from minimodal.types import ImageRef
@@ -88,6 +89,7 @@ class Pool:
         self.gathering = Gathering(batching, engine.loop, self.dispatch) if batching else None
         self.room = spec.max_inputs  # of one executor: inputs, or batches of them
         self.image: ImageRef | None = None
+        self.tally = Tally()
 
     def __repr__(self) -> str:
         return f"<Pool {self.spec.key} queued={len(self.queue)} running={self.running}>"
@@ -397,6 +399,7 @@ class Pool:
         self.start_failures = 0
         self._say_tried(None)
         self.breaker.success(session.ticket)
+        self.tally.cold_starts.add(seconds)
         self.cold_start = smooth(self.cold_start, seconds)
 
     def session_ended(self, session: Session, reason: ExitReason) -> None:

@@ -59,6 +59,8 @@ class Web:
             for key, pool in reversed(self._engine.pools.items()):
                 if pool.spec.app not in self._engine.apps or pool.spec.variant:
                     continue
+                if key != pool.spec.key:
+                    continue  # of a version that goes, or of one that is still to come
                 for method, endpoint in web_of(pool.spec):
                     found.append(
                         WebRoute(key, method, endpoint, pool.app_name, pool.name, pool.spec.timeout)
@@ -77,14 +79,7 @@ class Web:
             stream=True,
             web=True,
         )
-        live = self._engine.admit(call, self._engine.pool_of(route.key))
-        exchange = Exchange(self._engine, live)
-        try:
-            live.pool.submit(live)
-        except BaseException:
-            del self._engine.calls[call.id]
-            raise
-        return exchange
+        return Exchange(self._engine, self._engine.accept(call))
 
     def retry_after(self, route: WebRoute) -> float:
         """Seconds until a function whose containers fail may be tried again."""

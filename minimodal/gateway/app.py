@@ -21,13 +21,13 @@ from .websocket_exchange import WebSocketExchange, deny
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
+    from .guard import Guard
     from .seam import WebHost
 
 log = logging.getLogger("minimodal.gateway")
 
 # Counts one finished request: route (None: the platform's own), method, status, seconds.
 Observe = Callable[[WebRoute | None, str, int, float], None]
-Authorized = Callable[[Any], bool]  # whether the headers of a scope carry a token for endpoints
 
 
 class Gateway:
@@ -43,7 +43,7 @@ class Gateway:
         show_errors: bool = False,
         names: tuple[str, ...] = (),
         observe: Observe = lambda *_: None,
-        authorized: Authorized = lambda scope: False,
+        guard: Guard,
     ) -> None:
         self.web = web
         self.tasks = tasks
@@ -52,7 +52,7 @@ class Gateway:
         self._names = names
         self._platform = platform
         self._observe = observe
-        self._authorized = authorized
+        self._guard = guard
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         started = time.perf_counter()
@@ -68,9 +68,11 @@ class Gateway:
         if goal.route is None:
             await refuse(scope, send, self._nowhere(goal, host, method))
             return
-        if goal.route.endpoint.requires_auth and not self._authorized(scope):
-            await refuse(scope, send, _unauthorized())
-            return
+        if goal.route.endpoint.requires_auth:
+            refusal = self._guard.endpoint_refusal(scope)
+            if refusal is not None:
+                await refuse(scope, send, refusal)
+                return
         await self._serve(goal.route, goal.prefix, started, scope, receive, send)
 
     async def _serve(
@@ -121,14 +123,6 @@ async def refuse(scope: Any, send: Any, answer: Answer) -> None:
         await send({"type": "http.response.body", "body": b""})
     else:
         await answers.give(send, answer, scope["method"] == "HEAD")
-
-
-def _unauthorized() -> Answer:
-    return Answer(
-        401,
-        "This endpoint needs a token: Authorization: Bearer … (`minimodal token create`).",
-        ((b"www-authenticate", b'Bearer realm="minimodal"'),),
-    )
 
 
 def _in_form(scope: Any) -> bool:

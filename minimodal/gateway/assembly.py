@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 
 from .app import Gateway
 from .door import Settings
+from .guard import LOOPBACK, Guard
+from .metrics import Metrics
+from .platform import Platform
 from .server import bind, serve
+from .tokens import TokenFile
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -20,20 +24,18 @@ async def start(
 ) -> int:
     """Serve until `stack` ends. Returns the port."""
     sock = bind(settings.host, settings.port, strict=settings.strict_port)
-
-    async def platform(scope: object, receive: object, send: object) -> None:
-        from .answers import Answer
-        from .app import refuse
-
-        await refuse(scope, send, Answer(404, "Not found."))
-
+    on_loopback = settings.host.startswith(LOOPBACK)
+    guard = Guard(TokenFile(settings.tokens), open_to_all=on_loopback)
+    metrics = Metrics()
     gateway = Gateway(
         web,
         tasks,
-        platform,
+        Platform(ask, guard, metrics, settings.limits),
         limits=settings.limits,
         show_errors=settings.show_errors,
         names=settings.names,
+        observe=metrics.observe,
+        guard=guard,
     )
     await stack.enter_async_context(serve(gateway, sock, settings.limits))
     return int(sock.getsockname()[1])

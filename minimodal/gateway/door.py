@@ -11,11 +11,13 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
 
+from minimodal.home import open_home
 from minimodal.types import WebEndpoint
 
 from .limits import Limits
@@ -38,7 +40,7 @@ class Settings:
     show_errors: bool = False
     names: tuple[str, ...] = ()  # host names of ours besides localhost
     limits: Limits = field(default_factory=Limits)
-    tokens: Any = None  # path of the token file
+    tokens: Path = field(default_factory=lambda: open_home().config / "tokens.json")
 
 
 class Door:

@@ -1,0 +1,90 @@
+"""`Tally`: what a pool's calls came to: counts by outcome, times, and the last minutes.
+
+Numbers only, updated once for each call at its end; the gateway shows them as metrics and charts.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Any
+
+from minimodal.types import CallState
+
+BOUNDS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)  # seconds
+SLICE = 5.0  # seconds of one column of the chart
+SLICES = 60
+
+
+class Times:
+    """A histogram of durations."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS) + 1)
+        self.total = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(BOUNDS, seconds)] += 1
+        self.total += seconds
+
+    def quantile(self, share: float) -> float | None:
+        """An upper estimate: the bound of the bucket in which that share of all lies."""
+        wanted = share * sum(self.counts)
+        seen = 0
+        for bound, count in zip((*BOUNDS, BOUNDS[-1]), self.counts, strict=True):
+            seen += count
+            if seen and seen >= wanted:
+                return bound
+        return None
+
+    def plain(self) -> dict[str, Any]:
+        return {"counts": list(self.counts), "total": self.total}
+
+
+class Tally:
+    """One per pool: a new version of a function begins at zero."""
+
+    __slots__ = ("_failed", "_finished", "_first", "cold_starts", "service", "states", "waits")
+
+    def __init__(self) -> None:
+        self.states = dict.fromkeys((s.value for s in CallState if s.finished), 0)
+        self.waits = Times()
+        self.service = Times()
+        self.cold_starts = Times()
+        self._first = 0  # number of the slice that the last column shows
+        self._finished = [0] * SLICES
+        self._failed = [0] * SLICES
+
+    def add(self, state: CallState, now: float, queued_at: float, started_at: float | None) -> None:
+        """A call has ended. Times are the loop's; `started_at` None: it never began."""
+        self.states[state.value] += 1
+        if started_at is not None:
+            self.waits.add(max(0.0, started_at - queued_at))
+            self.service.add(max(0.0, now - started_at))
+        self._move_to(now)
+        self._finished[-1] += 1
+        self._failed[-1] += state not in (CallState.OK, CallState.CANCELLED)
+
+    def _move_to(self, now: float) -> None:
+        number = int(now / SLICE)
+        gone = min(number - self._first, SLICES)
+        if gone > 0:
+            self._finished = self._finished[gone:] + [0] * gone
+            self._failed = self._failed[gone:] + [0] * gone
+        self._first = number
+
+    def plain(self, now: float) -> dict[str, Any]:
+        """JSON-able. `recent`: finished and failed calls in slices of `slice` seconds, oldest first."""
+        self._move_to(now)
+        return {
+            "states": dict(self.states),
+            "waits": self.waits.plain(),
+            "service": self.service.plain(),
+            "cold_starts": self.cold_starts.plain(),
+            "p50": self.service.quantile(0.5),
+            "p95": self.service.quantile(0.95),
+            "slice": SLICE,
+            "recent": list(self._finished),
+            "recent_failed": list(self._failed),
+        }

@@ -1,0 +1,146 @@
+"""The platform's JSON API under /api/v1: each route asks the engine one operation (resources.py)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from minimodal.errors import InvalidError
+
+from .limits import Limits
+from .problems import problem, status_of
+from .resources import BASE, RESOURCES, Resource, openapi
+
+if TYPE_CHECKING:
+    from .seam import Ask
+
+WAIT = 15.0  # seconds of one long poll; then a comment keeps the stream alive
+STREAM_FILTERS = ("app", "function", "call", "container")
+
+
+def routes(ask: Ask, limits: Limits) -> list[Route]:
+    """All routes of the API."""
+    made = [
+        Route(BASE + each.path, _endpoint(each, ask, limits), methods=[each.method])
+        for each in RESOURCES
+    ]
+    made += [
+        Route(BASE, _index, methods=["GET"]),
+        Route(f"{BASE}/openapi.json", _document, methods=["GET"]),
+        Route(f"{BASE}/logs", _follow(ask, ("log",)), methods=["GET"]),
+        Route(f"{BASE}/events", _follow(ask, ()), methods=["GET"]),
+    ]
+    return made
+
+
+def _endpoint(resource: Resource, ask: Ask, limits: Limits) -> Callable[[Request], Any]:
+    async def answer(request: Request) -> Response:
+        fields: dict[str, Any] = dict(resource.fixed)
+        try:
+            for name, text in request.path_params.items():
+                fields[name] = [text] if name in resource.lists else text
+            for name, kind in resource.query.items():
+                if name in request.query_params:
+                    fields[name] = _typed(request, name, kind)
+            if resource.writes:
+                fields.update(await _body(request, resource, limits.api_body_bytes))
+            reply = await ask(resource.op, **fields)
+        except _TooLarge:
+            return problem_response(413, "the request's body is too large")
+        except Exception as error:
+            return problem_response(status_of(error), str(error))
+        return JSONResponse(dict(reply.fields))
+
+    return answer
+
+
+def _typed(request: Request, name: str, kind: str) -> Any:
+    text = request.query_params[name]
+    try:
+        match kind:
+            case "integer":
+                return int(text)
+            case "number":
+                return float(text)
+            case "array":
+                values = request.query_params.getlist(name)
+                return [part for value in values for part in value.split(",") if part]
+    except ValueError:
+        raise InvalidError(f"{name} must be of type {kind}, not {text!r:.60}") from None
+    return text
+
+
+class _TooLarge(Exception):
+    pass
+
+
+async def _body(request: Request, resource: Resource, limit: int) -> dict[str, Any]:
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise _TooLarge
+        parts.append(part)
+    if not size:
+        return {}
+    try:
+        given = json.loads(b"".join(parts))
+    except (ValueError, RecursionError):
+        raise InvalidError("the body is not JSON") from None
+    if not isinstance(given, dict) or set(given) - set(resource.body):
+        allowed = ", ".join(resource.body) or "nothing"
+        raise InvalidError(f"the body must be an object with {allowed}")
+    return given
+
+
+def problem_response(status: int, detail: str) -> JSONResponse:
+    return JSONResponse(
+        problem(status, detail), status_code=status, media_type="application/problem+json"
+    )
+
+
+async def _index(request: Request) -> Response:
+    links = {each.path.strip("/"): BASE + each.path for each in RESOURCES if "{" not in each.path}
+    return JSONResponse({"openapi": f"{BASE}/openapi.json", "links": links})
+
+
+async def _document(request: Request) -> Response:
+    return JSONResponse(openapi())
+
+
+def _follow(ask: Ask, kinds: tuple[str, ...]) -> Callable[[Request], Any]:
+    async def answer(request: Request) -> Response:
+        fields = {n: request.query_params[n] for n in STREAM_FILTERS if n in request.query_params}
+        given = request.headers.get("last-event-id") or request.query_params.get("after")
+        try:
+            after = None if given is None else int(given)
+            first = await ask("event.list", after=after, kinds=list(kinds), **fields)
+        except Exception as error:
+            return problem_response(status_of(error), str(error))
+        if "application/json" in request.headers.get("accept", ""):
+            return JSONResponse(dict(first.fields))
+        stream = _events(ask, dict(first.fields), list(kinds), fields)
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+
+    return answer
+
+
+async def _events(
+    ask: Ask, answer: dict[str, Any], kinds: list[str], fields: dict[str, str]
+) -> AsyncIterator[str]:
+    """What has happened, then what happens; a comment from time to time shows who has left."""
+    yield ": minimodal\n\n"
+    while True:
+        for event in answer["events"]:
+            text = json.dumps(event)
+            yield f"id: {event['number']}\nevent: {event['kind']}\ndata: {text}\n\n"
+        if not answer["events"]:
+            yield ": still here\n\n"
+        reply = await ask("event.list", after=answer["last"], timeout=WAIT, kinds=kinds, **fields)
+        answer = dict(reply.fields)

@@ -1,0 +1,87 @@
+"""What a page shows, asked of the engine at one time. One snapshot serves all who look."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from minimodal.errors import Error
+
+if TYPE_CHECKING:
+    from minimodal.gateway.seam import Ask
+
+FRESH = 0.8  # seconds that one snapshot is good for
+CALLS = 300
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Answers by operation. What this engine cannot say is empty."""
+
+    now: float
+    started: float
+    answers: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def rows(self, op: str, name: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.answers.get(op, {}).get(name, [])
+        return found
+
+    def has(self, op: str) -> bool:
+        return op in self.answers
+
+    @property
+    def engine(self) -> dict[str, Any]:
+        return self.answers.get("engine.info", {})
+
+
+QUESTIONS: dict[str, dict[str, Any]] = {
+    "engine.info": {},
+    "app.list": {},
+    "function.list": {},
+    "function.tally": {},
+    "container.list": {},
+    "call.list": {"limit": CALLS},
+    "web.routes": {},
+    "schedule.list": {},
+    "dlq.list": {"limit": 20},
+    "image.list": {},
+    "volume.list": {},
+    "secret.list": {},
+    "dict.list": {},
+    "queue.list": {},
+}
+
+
+class Snapshots:
+    """Takes one when somebody looks and the last is old."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._started = time.time()
+        self._last: Snapshot | None = None
+        self._lock = anyio.Lock()
+
+    async def get(self) -> Snapshot:
+        async with self._lock:
+            last = self._last
+            if last is None or time.time() - last.now >= FRESH:
+                last = self._last = await self._take()
+            return last
+
+    async def _take(self) -> Snapshot:
+        answers: dict[str, dict[str, Any]] = {}
+
+        async def one(op: str, fields: dict[str, Any]) -> None:
+            try:
+                reply = await self._ask(op, **fields)
+            except (Error, OSError):
+                return  # an engine without that operation, or a home that cannot be read
+            answers[op] = dict(reply.fields)
+
+        async with anyio.create_task_group() as tasks:
+            for op, fields in QUESTIONS.items():
+                tasks.start_soon(one, op, fields)
+        return Snapshot(time.time(), self._started, answers)
