@@ -238,9 +238,11 @@ class ConcurrentExecutor:
             await self._web.serve(one.method, conversation)
         except asyncio.CancelledError:
             raise
-        except BaseException:
+        except BaseException as error:
             # The client gets no traceback, so it goes where the developer looks.
-            traceback.print_exc()
+            frames = error.__traceback__
+            own = frames.tb_next.tb_next if frames and frames.tb_next else frames
+            traceback.print_exception(type(error), error, own)
             raise
 
     def _fail(self, one: Input, error: BaseException) -> None:

@@ -59,6 +59,9 @@ class Gateway:
         if not _in_form(scope):
             await refuse(scope, send, Answer(400, "The request is not well formed."))
             return
+        if _head_bytes(scope) > self.limits.header_bytes:
+            await refuse(scope, send, Answer(431, "The request's headers are too large."))
+            return
         host = value(scope["headers"], b"host") or ""
         method = scope.get("method", "GET")
         goal = goal_of(host, scope["path"], method, self.web.routes(), self._names)
@@ -123,6 +126,12 @@ async def refuse(scope: Any, send: Any, answer: Answer) -> None:
         await send({"type": "http.response.body", "body": b""})
     else:
         await answers.give(send, answer, scope["method"] == "HEAD")
+
+
+def _head_bytes(scope: Any) -> int:
+    """The parser bounds what it waits for; a head that came at once is measured here."""
+    size = len(scope["raw_path"]) + len(scope["query_string"])
+    return size + sum(len(name) + len(text) + 4 for name, text in scope["headers"])
 
 
 def _in_form(scope: Any) -> bool:

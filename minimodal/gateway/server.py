@@ -26,6 +26,7 @@ from minimodal.errors import StateError
 from .limits import Limits
 
 TRIED_PORTS = 100
+LINGER = 1.0  # seconds that a refused client has to read why
 
 _quiet = logging.getLogger("minimodal.gateway.http")
 _quiet.propagate = False  # uvicorn tells of each bad request; the gateway says what matters itself
@@ -136,6 +137,7 @@ class _Connection(H11Protocol):
         self.access_log = False
         self.conn: Any = _Parser(h11.SERVER, limits.header_bytes)
         self._deadline: asyncio.TimerHandle | None = None
+        self._refused = False
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -149,8 +151,12 @@ class _Connection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         cycle = self.cycle
         super().data_received(data)
+        if self._refused:
+            return
         if self.cycle is not cycle or self.transport.is_closing():
             self._headers_came()
         elif self._deadline is None and self.conn.their_state is h11.IDLE:
@@ -188,7 +194,22 @@ class _Connection(H11Protocol):
         if not self.transport.is_closing():
             self._refuse(408, "The request did not arrive in time.")
 
+    def eof_received(self) -> None:
+        if self._refused:
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        if self._refused:
+            self.transport.close()
+        else:
+            super().shutdown()
+
     def _refuse(self, status: int, text: str, more: bytes = b"") -> None:
+        """Answer, and end the connection so that the client can read it.
+
+        Closing while its bytes still arrive would reset the connection, and lose the answer.
+        """
+        self._refused = True
         body = (text + "\n").encode()
         reason = http_reason(status)
         self.transport.write(
@@ -196,7 +217,8 @@ class _Connection(H11Protocol):
             b"content-length: %d\r\nconnection: close\r\n%b\r\n%b"
             % (status, reason, len(body), more, body)
         )
-        self.transport.close()
+        self.transport.write_eof()
+        self._deadline = self.loop.call_later(LINGER, self.transport.abort)
 
 
 def http_reason(status: int) -> bytes:

@@ -1,0 +1,448 @@
+"""F78 to F86: hostile and unlucky clients of the gateway, and endpoints that misbehave."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from minimodal.config import load_config
+from minimodal.errors import StateError
+from minimodal.gateway.limits import Limits
+from minimodal.gateway.tokens import TokenFile
+from minimodal.home import open_home
+from minimodal.host import Host
+from tests.gateway import functions
+from tests.leftovers import Leftovers
+
+LIMITS = Limits(
+    header_seconds=1.0,
+    body_idle=1.0,
+    write_idle=1.5,
+    body_bytes=2_000_000,
+    connections=250,
+    header_bytes=32 * 1024,
+)
+
+
+class QuickHost(Host):
+    """A host whose gateway loses its patience within a test's time."""
+
+    def _gateway_settings(self):  # type: ignore[no-untyped-def]
+        from dataclasses import replace
+
+        return replace(super()._gateway_settings(), limits=LIMITS)
+
+
+@pytest.fixture(scope="module")
+def leaves_nothing(home: Path) -> Iterator[None]:
+    before = Leftovers.now(False)
+    yield
+    left = before.left_behind(False)
+    assert not left, "left behind by this module:\n" + "\n".join(left)
+
+
+@pytest.fixture(scope="module")
+def port(leaves_nothing: None) -> Iterator[int]:
+    with QuickHost(load_config({"backend": "process", "port": 0})) as host, functions.app.run():
+        httpx.get(f"{host.door.url}everything/").raise_for_status()
+        yield host.door.port
+
+
+@pytest.fixture
+def everything(port: int) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=f"http://localhost:{port}/everything", timeout=20) as client:
+        yield client
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return condition()
+
+
+def cancellations(everything: httpx.Client) -> list[str]:
+    found: list[str] = everything.get("/cancellations").json()
+    return found
+
+
+def raw(port: int, request: bytes, wait: float = 5.0) -> bytes:
+    """What comes back for these bytes, until the server closes or says nothing more."""
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.settimeout(wait)
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            sock.sendall(request)
+        parts = []
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            while part := sock.recv(65536):
+                parts.append(part)
+        return b"".join(parts)
+
+
+# --- F78 ------------------------------------------------------------------------------------------
+
+
+def test_f78_a_taken_port(home: Path, leaves_nothing: None) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        number = taken.getsockname()[1]
+        with Host(load_config({"backend": "process", "port": number})) as host:
+            url = host.open_gateway()
+            assert host.door.port > number
+            assert httpx.get(url).status_code == 200
+        config = load_config({"backend": "process", "port": number, "strict_port": True})
+        with Host(config) as host, pytest.raises(StateError, match=f"port {number}"):
+            host.open_gateway()
+
+
+def test_f78_a_restart_binds_the_same_port_at_once(home: Path, leaves_nothing: None) -> None:
+    ports = set()
+    number = 0
+    for _ in range(3):
+        config = load_config({"backend": "process", "port": number, "strict_port": True})
+        with Host(config) as host:
+            httpx.get(host.open_gateway()).raise_for_status()
+            number = host.door.port
+            ports.add(number)
+    assert len(ports) == 1
+
+
+# --- F79 ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_f79_a_client_that_leaves_mid_stream(
+    everything: httpx.Client, port: int, reset: bool
+) -> None:
+    before = cancellations(everything).count("stream")
+    sock = socket.create_connection(("127.0.0.1", port))
+    sock.sendall(b"GET /everything/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert b"data: 0" in sock.recv(65536) + sock.recv(65536)
+    if reset:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+    assert wait_until(lambda: cancellations(everything).count("stream") > before, 2.0)
+
+
+def test_f79_a_client_that_leaves_before_the_answer(everything: httpx.Client, port: int) -> None:
+    before = cancellations(everything).count("hangs")
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.sendall(b"GET /everything/hangs HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        time.sleep(0.3)
+    assert wait_until(lambda: cancellations(everything).count("hangs") > before, 2.0)
+
+
+def test_f79_an_app_that_asks_sees_its_client_leave(everything: httpx.Client, port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.sendall(b"GET /everything/waits HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        time.sleep(0.3)
+    assert wait_until(lambda: "saw http.disconnect" in cancellations(everything), 2.0)
+
+
+# --- F80 ------------------------------------------------------------------------------------------
+
+
+def test_f80_slow_headers(everything: httpx.Client, port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.settimeout(0.2)
+        started = time.monotonic()
+        answer = b""
+        for byte in b"GET /everything/ HTTP/1.1\r\n" + b"X: y\r\n" * 100:
+            with contextlib.suppress(TimeoutError):
+                answer = sock.recv(65536)
+                break
+            try:
+                sock.sendall(bytes([byte]))
+            except ConnectionError:
+                break
+        assert time.monotonic() - started < 4
+        assert answer.startswith(b"HTTP/1.1 408") or answer == b""
+
+
+def test_f80_a_slow_body_takes_no_container(everything: httpx.Client, port: int) -> None:
+    request = b"POST /everything/echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nab"
+    started = time.monotonic()
+    assert raw(port, request).startswith(b"HTTP/1.1 408")
+    assert time.monotonic() - started < 4
+    large = request.replace(b": 10", b": 1000000")
+    assert raw(port, large).startswith(b"HTTP/1.1 408")
+
+
+def test_f80_a_reader_that_stops_is_cut_off(everything: httpx.Client, port: int) -> None:
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", port))
+        sock.sendall(b"GET /everything/flood?200000000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        time.sleep(2.5)
+        sock.settimeout(5)
+        size = 0
+        with contextlib.suppress(ConnectionError):
+            while part := sock.recv(1 << 20):
+                size += len(part)
+        assert size < 100_000_000
+    assert everything.get("/").text == "hello"
+
+
+def test_f80_others_do_not_notice_slow_clients(everything: httpx.Client, port: int) -> None:
+    slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(100)]
+    try:
+        for sock in slow:
+            sock.sendall(b"GET /everything/ HT")
+        started = time.monotonic()
+        for _ in range(20):
+            assert everything.get("/").status_code == 200
+        assert time.monotonic() - started < 5
+    finally:
+        for sock in slow:
+            sock.close()
+
+
+# --- F81 ------------------------------------------------------------------------------------------
+
+
+def test_f81_idle_connections_beyond_the_limit_get_503(everything: httpx.Client, port: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < 2000:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    everything.get("/")
+    before = resident()
+    idle: list[socket.socket] = []
+    try:
+        for _ in range(400):
+            idle.append(socket.create_connection(("127.0.0.1", port)))  # noqa: PERF401  # closed below
+        answers = []
+        for sock in idle:
+            sock.settimeout(0.01)
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                answers.append(sock.recv(1000))
+        assert any(answer.startswith(b"HTTP/1.1 503") for answer in answers)
+        assert (resident() - before) / 400 < 64 * 1024
+        assert everything.get("/").status_code == 200  # its connection was there before
+    finally:
+        for sock in idle:
+            sock.close()
+    assert wait_until(lambda: httpx.get(str(everything.base_url)).status_code == 200, 5)
+
+
+def resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+# --- F82 ------------------------------------------------------------------------------------------
+
+HOST = b"Host: localhost\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "statuses"),
+    [
+        (b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"y" * 100_000 + b"\r\n\r\n", {431}),
+        (b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", {431, 414}),
+        (b"POST /everything/echo HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", {400}),
+        (b"POST /everything/echo HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab", {400}),
+        (b"POST /everything/echo HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", {400}),
+        (b"POST /everything/echo HTTP/1.1\r\n" + HOST + b"Content-Length: x\r\n\r\n", {400}),
+        (b"GET /everything/ HTTP/1.1\r\n" + HOST + b"A: b\0c\r\n\r\n", {400}),
+        (b"GET /everything/%00 HTTP/1.1\r\n" + HOST + b"\r\n", {400}),
+        (b"GET /everything/ HTTP/1.1\r\n" + HOST + HOST + b"\r\n", {400}),
+        (b"GET /everything/ HTTP/1.1\r\n\r\n", {400}),
+        (b"nonsense\r\n\r\n", {400}),
+        (b"GET everything HTTP/1.1\r\n" + HOST + b"\r\n", {400}),
+        (b"POST /everything/echo HTTP/1.1\r\n" + HOST + b"Content-Length: 1000000000\r\n\r\n", {413}),
+    ],
+)  # fmt: skip
+def test_f82_malformed_requests(
+    everything: httpx.Client, port: int, request_bytes: bytes, statuses: set[int]
+) -> None:
+    answer = raw(port, request_bytes, 3.0)
+    assert int(answer.split(b" ", 2)[1]) in statuses, answer[:200]
+    assert everything.get("/").text == "hello"
+
+
+def test_f82_an_absolute_target_means_its_own_host(port: int) -> None:
+    request = b"GET http://localhost/everything/ HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n"
+    assert raw(port, request).endswith(b"0\r\n\r\n")
+    assert raw(
+        port, b"GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    ).startswith(b"HTTP/1.1 403")
+
+
+def test_f82_a_chunked_body_over_the_limit(everything: httpx.Client) -> None:
+    parts = (b"x" * 65536 for _ in range(100))
+    with contextlib.suppress(httpx.WriteError, httpx.RemoteProtocolError):
+        assert everything.post("/count", content=parts).status_code == 413
+    assert everything.get("/").text == "hello"
+
+
+# --- F83 ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 403),
+        ({"Host": "localhost.evil.example"}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}, 403),
+        ({"Host": "127.0.0.1"}, 200),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({}, 200),
+    ],
+)
+@pytest.mark.parametrize("path", ["/api/v1/endpoints", "/"])
+def test_f83_a_hostile_page(port: int, headers: dict[str, str], status: int, path: str) -> None:
+    answer = httpx.get(f"http://127.0.0.1:{port}{path}", headers=headers)
+    assert answer.status_code == status
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_f83_a_cross_site_post_and_websocket(port: int) -> None:
+    url = f"http://localhost:{port}/api/v1/calls/fc-1/cancel"
+    assert httpx.post(url, headers={"Origin": "http://evil.example"}).status_code == 403
+    assert httpx.post(url, headers={"Origin": f"http://localhost:{port}"}).status_code != 403
+    upgrade = (
+        b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
+        b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nOrigin: http://evil.example\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    assert raw(port, upgrade, 2).startswith(b"HTTP/1.1 403")
+
+
+# --- F84 ------------------------------------------------------------------------------------------
+
+
+def test_f84_token_guessing(home: Path, leaves_nothing: None) -> None:
+    tokens = TokenFile(open_home().config / "tokens.json")
+    right = tokens.create("ada", ("read",))
+    assert right not in (open_home().config / "tokens.json").read_text()
+    config = load_config({"backend": "process", "port": 0, "host": "0.0.0.0"})
+    with Host(config) as host:
+        host.open_gateway()
+        url = f"http://127.0.0.1:{host.door.port}/api/v1/endpoints"
+        with httpx.Client() as client:
+
+            def status(token: str | None) -> int:
+                headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+                return client.get(url, headers=headers).status_code
+
+            assert status(None) == 401
+            assert status(right) == 200
+            guesses = [right[:-1], right[:12], right + "x", "mm__", "x", "mm_00000000_x"]
+            seen = {status(guess) for guess in guesses for _ in range(10)}
+            assert seen == {401, 429}
+            assert status(right) == 200
+            write = url.replace("endpoints", "calls/fc-1/cancel")
+            assert (
+                client.post(write, headers={"Authorization": f"Bearer {right}"}).status_code == 403
+            )
+            tokens.revoke(tokens.all()[0].id)
+            assert status(right) in (401, 429)
+
+
+# --- F85 ------------------------------------------------------------------------------------------
+
+
+def test_f85_an_app_that_raises(everything: httpx.Client) -> None:
+    answer = everything.get("/raises")
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    with pytest.raises(httpx.RemoteProtocolError):
+        everything.get("/raises_late")
+    assert everything.get("/silent").status_code == 500
+
+
+def test_f85_an_app_that_never_answers(port: int) -> None:
+    with httpx.Client(base_url=f"http://localhost:{port}/web-impatient", timeout=20) as client:
+        client.get("/")
+        started = time.monotonic()
+        assert client.get("/hangs").status_code == 504
+        assert time.monotonic() - started < 4
+        assert client.get("/").text == "hello"
+
+
+@pytest.mark.parametrize("path", ["/short", "/long"])
+def test_f85_a_wrong_length_ends_the_connection(everything: httpx.Client, path: str) -> None:
+    with pytest.raises(httpx.RemoteProtocolError):
+        everything.get(path)
+    assert everything.get("/").text == "hello"
+
+
+def test_f85_a_large_stream_to_a_slow_reader(everything: httpx.Client) -> None:
+    everything.get("/")
+    before = resident()
+    highest = before
+    with everything.stream("GET", "/flood?60000000") as answer:
+        size = 0
+        for part in answer.iter_raw(1 << 20):
+            size += len(part)
+            highest = max(highest, resident())
+            time.sleep(0.005)
+    assert size == 60_000_000
+    assert highest - before < 40 << 20
+
+
+# --- F86 ------------------------------------------------------------------------------------------
+
+
+def test_f86_deploying_under_load_loses_no_request(home: Path, leaves_nothing: None) -> None:
+    from minimodal import App, asgi_app, concurrent
+
+    made = []
+    for version in range(4):
+        app = App("swap")
+
+        def web(version: int = version):  # type: ignore[no-untyped-def]
+            async def answer(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+                if scope["type"] == "lifespan":
+                    raise NotImplementedError
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+                await send({"type": "http.response.body", "body": b"version %d" % version})
+
+            return answer
+
+        web.__name__ = web.__qualname__ = "web"
+        app.function(serialized=True)(concurrent(max_inputs=10)(asgi_app(label="swap")(web)))
+        made.append(app)
+    with Host(load_config({"backend": "process", "port": 0})) as host:
+        made[0].deploy()
+        url = f"{host.door.url}swap/"
+        httpx.get(url, timeout=20).raise_for_status()
+        answers: list[tuple[int, str]] = []
+        stop = threading.Event()
+
+        def load() -> None:
+            with httpx.Client(timeout=20) as client:
+                while not stop.is_set():
+                    answer = client.get(url)
+                    answers.append((answer.status_code, answer.text))
+
+        threads = [threading.Thread(target=load) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        try:
+            for app in made[1:]:
+                app.deploy()
+                time.sleep(0.3)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+        assert {status for status, _ in answers} == {200}, json.dumps(answers[-20:])
+        assert answers[-1][1] == "version 3"
+        assert "version 0" in {text for _, text in answers}
