@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 Header = tuple[bytes, bytes]
 
@@ -50,6 +51,13 @@ def to_app(headers: Sequence[Header], client: str, scheme: str, prefix: str) -> 
     if prefix:
         kept.append((b"x-forwarded-prefix", prefix.encode()))
     return kept
+
+
+def below(prefix: str, scope: Mapping[str, Any]) -> dict[str, Any]:
+    """The path for the app. In the path form "/label" alone is the app's root, not a file of its."""
+    if scope["path"] == prefix:
+        return {"path": prefix + "/", "raw_path": scope["raw_path"] + b"/"}
+    return {"path": scope["path"], "raw_path": scope["raw_path"]}
 
 
 def to_client(headers: Sequence[Header]) -> list[Header]:

@@ -20,7 +20,7 @@ from minimodal.types import WebRoute
 
 from . import answers
 from .answers import Answer
-from .headers import content_length, has_body, to_app, to_client
+from .headers import below, content_length, has_body, to_app, to_client
 
 if TYPE_CHECKING:
     from .app import Gateway
@@ -118,8 +118,7 @@ class HttpExchange:
                 "http_version": scope["http_version"],
                 "method": scope["method"],
                 "scheme": scope["scheme"],
-                "path": scope["path"],
-                "raw_path": scope["raw_path"],
+                **below(self._prefix, scope),
                 "root_path": self._prefix,
                 "query_string": scope["query_string"],
                 "client": client,

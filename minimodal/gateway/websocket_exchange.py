@@ -13,7 +13,7 @@ from minimodal.types import CallState, WebRoute
 
 from . import answers
 from .answers import Answer
-from .headers import to_app, to_client
+from .headers import below, to_app, to_client
 
 if TYPE_CHECKING:
     from .app import Gateway
@@ -75,8 +75,7 @@ class WebSocketExchange:
                 "type": "websocket",
                 "http_version": scope["http_version"],
                 "scheme": scope["scheme"],
-                "path": scope["path"],
-                "raw_path": scope["raw_path"],
+                **below(self._prefix, scope),
                 "root_path": self._prefix,
                 "query_string": scope["query_string"],
                 "client": client,

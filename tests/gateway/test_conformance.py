@@ -1,0 +1,172 @@
+"""The same FastAPI, Starlette and Flask apps in containers and under plain servers: same answers."""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.sync.client import connect
+
+from minimodal.config import load_config
+from minimodal.errors import ImageBuildError
+from minimodal.host import Host
+from tests.gateway import shop
+from tests.leftovers import Leftovers
+
+pytestmark = [
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(
+        any(importlib.util.find_spec(name) is None for name in ("fastapi", "flask")),
+        reason="fastapi and flask are not installed here",
+    ),
+]
+
+FILE = {"file": ("a.bin", b"\x00\xff" * 50_000, "application/octet-stream")}
+
+REQUESTS = [
+    ("fast", "GET", "/items/3?q=a", {"headers": {"X-User": "ada"}}),
+    ("fast", "GET", "/items/x", {}),
+    ("fast", "GET", "/items/1", {"headers": {"X-User": "mallory"}}),
+    ("fast", "POST", "/items", {"json": {"name": "tea", "price": 2.5}}),
+    ("fast", "POST", "/items", {"json": {"price": "x"}}),
+    ("fast", "POST", "/items", {"content": b"{", "headers": {"content-type": "application/json"}}),
+    ("fast", "POST", "/upload", {"files": FILE}),
+    ("fast", "GET", "/stream", {}),
+    ("fast", "GET", "/later", {}),
+    ("fast", "GET", "/done", {}),
+    ("fast", "GET", "/redirect", {}),
+    ("fast", "GET", "/text", {}),
+    ("fast", "HEAD", "/text", {}),
+    ("fast", "GET", "/error", {}),
+    ("fast", "OPTIONS", "/text", {}),
+    ("fast", "GET", "/no-such", {}),
+    ("fast", "GET", "/openapi.json", {}),
+    ("fast", "GET", "/docs", {}),
+    ("star", "POST", "/echo", {"content": b"abc", "headers": {"content-type": "text/x-test"}}),
+    ("star", "PUT", "/echo", {"content": b"z" * 1_000_000}),
+    ("star", "GET", "/query?a=1&a=2&b=%C3%BC", {}),
+    ("star", "GET", "/under/query?x", {}),
+    ("star", "GET", "/under%2Fquery", {}),
+    ("star", "GET", "/big", {"headers": {"Accept-Encoding": "gzip"}}),
+    ("star", "GET", "/big", {"headers": {"Accept-Encoding": "identity"}}),
+    ("star", "DELETE", "/echo", {}),
+    ("flask", "GET", "/hello/w%C3%B6rld?q=%C3%BC", {}),
+    ("flask", "POST", "/form", {"data": {"a": ["1", "2"], "b": "ü"}}),
+    ("flask", "POST", "/upload", {"files": FILE}),
+    ("flask", "GET", "/stream", {}),
+    ("flask", "GET", "/redirect", {}),
+    ("flask", "GET", "/no-such", {}),
+    ("flask", "HEAD", "/hello/you", {}),
+    ("flask", "OPTIONS", "/form", {}),
+]
+
+# Of the connection, or of the clock; what an app says of itself must be the same.
+NOT_COMPARED = {"date", "server", "connection", "transfer-encoding"}
+
+
+@pytest.fixture(scope="module")
+def leaves_nothing(home: Path) -> Iterator[None]:
+    before = Leftovers.now(False)
+    yield
+    left = before.left_behind(False)
+    assert not left, "left behind by this module:\n" + "\n".join(left)
+
+
+@pytest.fixture(scope="module")
+def gateway(leaves_nothing: None) -> Iterator[int]:
+    with Host(load_config({"backend": "process", "port": 0})) as host:
+        try:
+            with shop.app.run():
+                yield host.door.port
+        except ImageBuildError as error:
+            pytest.skip(f"the apps' packages cannot be installed here: {error}")
+
+
+@pytest.fixture(scope="module")
+def plain(leaves_nothing: None) -> Iterator[dict[str, int]]:
+    """The port of each app under a plain server."""
+    ports, processes = {}, []
+    script = str(Path(__file__).with_name("plain_server.py"))
+    for name in ("fast", "star", "flask"):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            ports[name] = free.getsockname()[1]
+        command = [sys.executable, script, name, str(ports[name])]
+        processes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+    for port in ports.values():
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+    try:
+        yield ports
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.parametrize(("app", "method", "path", "options"), REQUESTS)
+def test_the_same_answer(
+    gateway: int,
+    plain: dict[str, int],
+    app: str,
+    method: str,
+    path: str,
+    options: dict[str, object],
+) -> None:
+    host = f"{app}.localhost:{gateway}"  # an app may put it into its answer
+    answers = []
+    for port in (plain[app], gateway):
+        with httpx.Client(timeout=60) as client:
+            request = client.build_request(method, f"http://127.0.0.1:{port}{path}", **options)  # type: ignore[arg-type]  # of several kinds
+            request.headers["Host"] = host
+            answers.append(client.send(request))
+    expected, found = answers
+    assert found.status_code == expected.status_code
+    assert headers(found) == headers(expected)
+    assert found.content == expected.content
+    assert found.status_code < 500
+
+
+def headers(answer: httpx.Response) -> list[tuple[str, str]]:
+    items = [(k, v) for k, v in answer.headers.multi_items() if k not in NOT_COMPARED]
+    # Frameworks keep the allowed methods in sets, whose order differs between processes.
+    return sorted((k, ", ".join(sorted(v.split(", "))) if k == "allow" else v) for k, v in items)
+
+
+def test_the_same_websocket(gateway: int, plain: dict[str, int]) -> None:
+    said = []
+    for url in (f"ws://127.0.0.1:{plain['fast']}/ws", f"ws://127.0.0.1:{gateway}/fast/ws"):
+        with connect(url) as socket:
+            for word in ("one", "zwölf", "x" * 100_000):
+                socket.send(word)
+                said.append(socket.recv())
+    assert said[:3] == said[3:]
+
+
+def test_a_fastapi_endpoint(gateway: int) -> None:
+    with httpx.Client(base_url=f"http://localhost:{gateway}", timeout=60) as client:
+        assert client.post("/point?x=1&y=4").json() == {"sum": 5}
+        answer = client.post("/point?x=1", headers={"Origin": "http://elsewhere.example"})
+        assert answer.json() == {"sum": 3}
+        assert answer.headers["access-control-allow-origin"] in ("*", "http://elsewhere.example")
+        assert client.post("/point?x=a").status_code == 422
+        assert client.get("/point/docs").status_code == 200
+        assert client.get("/point").status_code == 405
+
+
+def test_a_fastapi_endpoint_without_fastapi_says_what_to_do(gateway: int) -> None:
+    answer = httpx.get(f"http://localhost:{gateway}/without", timeout=60)
+    assert answer.status_code == 500
+    assert "pip_install" in answer.text
