@@ -244,7 +244,7 @@ class Host:
                 open_door(engine.web, asker(self.client), self._gateway_settings())
             )
             self.door.on_open = lambda url: engine.events.publish("gateway.open", url)
-            engine.web.serve_with(self.door.open, self.door.url_of)
+            engine.web.serve_with(self.door.open, self.door.url_of, lambda: self.door.url)
             if self.role == "up":
                 await engine.hosting.host_all()
             self._ready.set_result(None)

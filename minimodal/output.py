@@ -83,6 +83,8 @@ def progress_line(event: Event) -> str | None:
             return f"image {event.name}: {event.fields['text']}"
         case "image.built" if event.fields["seconds"] >= 0.1:
             return f"image {event.name}: built in {event.fields['seconds']:.1f} s"
+        case "gateway.open":
+            return f"dashboard and web endpoints at {event.name}"
         case "container.ready":
             return f"{event.name}: container ready in {event.fields['seconds'] * 1e3:.0f} ms"
         case _:

@@ -16,6 +16,7 @@ COMMANDS = {
     "serve": "run a script's apps, and replace them when a file changes",
     "deploy": "record a version of a script's apps, to be served by `up`",
     "up": "host everything that is deployed",
+    "dashboard": "open the dashboard's port and say its address",
     "app": "list apps, their versions and logs; roll back, stop",
     "logs": "show what functions print",
     "schedule": "list what runs by the clock; pause, resume, run now",

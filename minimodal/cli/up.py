@@ -36,6 +36,7 @@ def main(arguments: list[str]) -> int:
     with Screen(quiet=quiet, plain=options.progress == "plain") as screen:
         host.subscribe(screen.event)
         with host:
+            host.open_gateway()
             apps = [app for app in ask(host.client, "app.list")["apps"] if app["hosted"]]
             for app in apps:
                 functions = ", ".join(app["functions"])

@@ -36,12 +36,17 @@ class Web:
         self._routes: list[WebRoute] | None = None
         self._serve: Serve = _nobody
         self._url_of: UrlOf | None = None
+        self._home: Callable[[], str] = str
         engine.ops.add("web.url", self._url)
         engine.ops.add("web.routes", self._list)
+        engine.ops.add("gateway.open", self._open_gateway)
 
-    def serve_with(self, serve: Serve, url_of: UrlOf) -> None:
-        """`serve` is awaited before the first app with an endpoint opens; it starts the gateway."""
-        self._serve, self._url_of = serve, url_of
+    def serve_with(self, serve: Serve, url_of: UrlOf, home: Callable[[], str]) -> None:
+        """`serve` is awaited before the first app with an endpoint opens; it starts the gateway.
+
+        `home` is the URL of its own first page.
+        """
+        self._serve, self._url_of, self._home = serve, url_of, home
 
     async def prepare(self, specs: Iterable[FunctionSpec]) -> None:
         """Some app is about to open."""
@@ -99,6 +104,11 @@ class Web:
         if self._url_of is None:
             raise NotFoundError(f"{pool.name} has no URL: no gateway runs in this engine")
         return Reply({"url": self._url_of(endpoint)})
+
+    async def _open_gateway(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """Open the gateway if it is not open; the URL of the dashboard."""
+        await self._serve()
+        return Reply({"url": self._home()})
 
     def _list(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         plain = [
