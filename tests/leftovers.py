@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from minimodal.leaks import children
 from tests.needs import docker_json
 
-PATIENCE = 3.0  # seconds for what is on its way out: a thread being joined, a container in removal
+PATIENCE = 20.0  # seconds for what is on its way out: a thread being joined, a container in removal
 
 
 @dataclass(frozen=True)

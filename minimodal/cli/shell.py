@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 import sys
 import threading
@@ -162,7 +161,7 @@ def _move(process: ContainerProcess[Any], wake: int, terminal: bool) -> None:
                 if fd == wake and not data:
                     return  # the block is left
                 if fd == wake:
-                    size = shutil.get_terminal_size()
+                    size = os.get_terminal_size(0)  # not LINES and COLUMNS: those do not follow it
                     process.stdin.resize(size.lines, size.columns)
                 elif data:
                     process.stdin.write(data)

@@ -140,7 +140,7 @@ def test_started_by_root_code_is_not_root_on_the_host() -> None:
 
     async def test() -> None:
         async with open_rig("bubblewrap") as rig:
-            volume = rig.home.volumes / "vo-1"
+            volume = rig.home.volumes / ".views" / "vo-1"
             volume.mkdir(parents=True, exist_ok=True)
             (volume / "given").write_text("by the engine")
             code = """
@@ -149,7 +149,7 @@ def test_started_by_root_code_is_not_root_on_the_host() -> None:
                 open("/data/given", "a").write(", changed")
                 print(json.dumps(open("/data/given").read()))
             """
-            mounts = (Mount("volume", "vo-1", "/data", read_only=False),)
+            mounts = (Mount("volume", ".views/vo-1", "/data", read_only=False),)
             assert await rig.value_of(code, mounts=mounts) == "by the engine, changed"
             assert (volume / "made").stat().st_uid >= 65534
             assert (volume / "made").read_text() == "inside"

@@ -109,7 +109,7 @@ def test_commands_run_inside_and_keep_what_they_write(state: Home) -> None:
         base.run_commands(
             "id -u; mkdir -p /models/empty; echo m > /models/a", "echo x > /usr/local/x"
         )
-        .workdir("/work/here")
+        .workdir("/srv/here")
         .run_commands("pwd > where; rm /usr/local/x; echo r > /root/r; python -m pip install six")
         .shell(["/bin/bash", "-c"])
         .run_commands("[[ -n $BASH_VERSION ]]")
@@ -128,8 +128,8 @@ def test_commands_run_inside_and_keep_what_they_write(state: Home) -> None:
     )
     assert "0" in lines  # root inside the build …
     assert said.splitlines() == [
-        "/work/here",
-        "/work/here",
+        "/srv/here",
+        "/srv/here",
         "m",
         "r",
         "/models/empty",
