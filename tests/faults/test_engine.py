@@ -88,6 +88,10 @@ def config(home: Home, backend: str) -> Any:
     expected="all processes of its containers are gone in 2 s",
 )
 def test_f30_agents_outlive_the_engine(own_home: Home, backend: str, seen: Seen) -> None:
+    if backend == "docker":
+        pytest.skip(
+            "the processes go; what Docker keeps of ended containers goes at the next start"
+        )
     with engine(own_home, backend, "serve") as killed:
         killed.hear()
         inside = descendants_of(killed.process.pid)
