@@ -7,7 +7,7 @@ other machines. Implementations never import each other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -127,7 +127,11 @@ ProtocolFactory = Callable[[], asyncio.BaseProtocol]
 
 
 class Backend(Protocol):
-    """Where containers run. One per engine; opened and closed by host.py."""
+    """Where containers run. One per engine; opened and closed by host.py.
+
+    Each backend's module has `open_backend(home, config)`, an async context manager that gives one,
+    or raises RuntimeUnavailable with the reason and the way out.
+    """
 
     @property
     def name(self) -> str: ...
@@ -150,15 +154,3 @@ class Backend(Protocol):
         equivalent). Raises RuntimeUnavailable, BuildError (image gone) or LaunchError.
         """
         ...
-
-
-class Probe(Protocol):
-    """Each backend module has `open_backend(home, config)`, an async context manager.
-
-    It raises RuntimeUnavailable with the reason and the way out where the backend can't work.
-    """
-
-    def __call__(self, home: Any, config: Any) -> AbstractAsyncContextManager[Backend]: ...
-
-
-Stream = AsyncIterator[Payload]
