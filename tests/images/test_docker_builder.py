@@ -128,19 +128,16 @@ def test_packages_are_installed_once_and_then_found_with_two_requests() -> None:
         assert bench.lines == []
         assert [line.split()[0] for line in requests] == ["GET", "GET"]
 
-    with pytest.MonkeyPatch.context() as patch:
-        on_bench(body, lambda home: observed(home, patch, note))
+    on_bench(body, lambda home: observed(home, note))
 
 
 @asynccontextmanager
-async def observed(
-    home: Home, patch: pytest.MonkeyPatch, note: Callable[[str], None]
-) -> AsyncIterator[None]:
+async def observed(home: Home, note: Callable[[str], None]) -> AsyncIterator[None]:
     """Each request to the engine is shown to `note`."""
     async with misbehaving_engine(home.state / "d.sock", note) as host:
-        patch.setenv("DOCKER_HOST", host)
-        yield
-        patch.delenv("DOCKER_HOST")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DOCKER_HOST", host)
+            yield
 
 
 def test_requirements_and_their_constraints() -> None:
