@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from . import context
 from .errors import InvalidError
-from .face import block, both, wait
+from .face import BothContext, both
 from .function import Function, endpoint_of, is_generator_function
 from .options import check
 from .types import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
     from .cls import Cls
     from .image import Image
@@ -341,7 +340,7 @@ class App:
             await context.ask("app.close", client=client, id=app_id)
 
 
-class AppRun:
+class AppRun(BothContext["App"]):
     """The block of `app.run()`; works with `with` and with `async with`."""
 
     def __init__(self, app: App, name: str | None) -> None:
@@ -349,7 +348,7 @@ class AppRun:
         if name:
             app._name = name
 
-    async def _start(self) -> App:
+    async def _enter(self) -> App:
         self._app._explicit = True
         try:
             await self._app._send(context.get_client(), new_id("ap"))
@@ -358,27 +357,8 @@ class AppRun:
             raise
         return self._app
 
-    def __enter__(self) -> App:
-        return block(self._start())
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        block(self._app._close())
-
-    async def __aenter__(self) -> App:
-        return await wait(self._start())
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await wait(self._app._close())
+    async def _leave(self, error: BaseException | None) -> None:
+        await self._app._close()
 
 
 class _FunctionDecorator:
