@@ -149,8 +149,31 @@ class ItemReader(Generic[T]):
             await context.ask("call.cancel", client=self._client, id=self._id)
 
 
+async def _gather(*calls: FunctionCall[T]) -> list[T]:
+    for call in calls:
+        if not isinstance(call, FunctionCall):
+            raise InvalidError(f"gather takes the handles that spawn() gives, not {call!r}")
+    # One after the other costs nothing: the calls themselves run in parallel.
+    return [await call._get(None) for call in calls]
+
+
+class _Gather:
+    """The results of several calls, in their order. The first failure is raised. Also `.aio`."""
+
+    def __call__(self, *calls: FunctionCall[T]) -> list[T]:
+        return block(_gather(*calls))
+
+    async def aio(self, *calls: FunctionCall[T]) -> list[T]:
+        return await wait(_gather(*calls))
+
+
+gather = _Gather()
+
+
 class FunctionCall(Generic[R]):
     """A call that runs, or has run, somewhere else. Its result is kept and can be read repeatedly."""
+
+    gather = gather
 
     def __init__(self, object_id: str, function: str = "", client: Client | None = None) -> None:
         self._id = object_id
@@ -240,29 +263,3 @@ class FunctionCall(Generic[R]):
     def __reduce__(self) -> Any:
         # A handle travels as its id: the other side has its own client.
         return FunctionCall, (self._id, self._function)
-
-    @staticmethod
-    def gather(*calls: FunctionCall[T]) -> list[T]:
-        """The results of several calls, in their order. The first failure is raised."""
-        return gather(*calls)
-
-
-async def _gather(*calls: FunctionCall[T]) -> list[T]:
-    for call in calls:
-        if not isinstance(call, FunctionCall):
-            raise InvalidError(f"gather takes the handles that spawn() gives, not {call!r}")
-    # One after the other costs nothing: the calls themselves run in parallel.
-    return [await call._get(None) for call in calls]
-
-
-class _Gather:
-    """The results of several calls, in their order. The first failure is raised. Also `.aio`."""
-
-    def __call__(self, *calls: FunctionCall[T]) -> list[T]:
-        return block(_gather(*calls))
-
-    async def aio(self, *calls: FunctionCall[T]) -> list[T]:
-        return await wait(_gather(*calls))
-
-
-gather = _Gather()
