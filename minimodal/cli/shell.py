@@ -78,13 +78,12 @@ def _of_function(reference: str) -> dict[str, Any]:
             f"{target.name} runs in this process and has no container.",
             hint="minimodal shell with a function of @app.function()",
         )
-    thing: Any = target.thing
-    options = getattr(thing, "_options", None)
+    options = target.container_of._options
     names = ("env", "cpu", "memory", "block_network", "gpu")
-    found = {n: getattr(options, n) for n in names if getattr(options, n, None) is not None}
-    found["image"] = getattr(options, "image", None) or target.app._default_image()
-    found["secrets"] = (*target.app._secrets, *(getattr(options, "secrets", None) or ()))
-    found["volumes"] = {**target.app._volumes, **(getattr(options, "volumes", None) or {})}
+    found = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
+    found["image"] = options.image or target.app._default_image()
+    found["secrets"] = (*target.app._secrets, *(options.secrets or ()))
+    found["volumes"] = {**target.app._volumes, **(options.volumes or {})}
     return found
 
 
