@@ -23,7 +23,7 @@ from minimodal.errors import InputCancellation, InvalidError
 from minimodal.types import Payload
 from minimodal.wire import Frame, Kind
 
-from . import logs
+from . import logs, terminal
 from .batches import Batch, results_of
 from .conversation import Conversation
 from .executor import Credits, Input, farewell, report_failure, result_of, seconds_since
@@ -97,6 +97,7 @@ class ConcurrentExecutor:
                 await self._web.start()
         except BaseException as error:
             return report_failure(self._link, error)
+        terminal.input_ended("")
         logs.flush()
         self._link.send(Kind.READY)
         loop.add_reader(self._link.sock.fileno(), self._on_readable)
@@ -162,6 +163,7 @@ class ConcurrentExecutor:
 
     def _forget(self, work: Work) -> None:
         for one in work.inputs:
+            terminal.input_ended(one.call_id)
             self._works.pop(one.seq, None)
             self._conversations.pop(one.seq, None)
             context.calls_on_loop.discard(one.call_id)

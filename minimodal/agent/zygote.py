@@ -20,6 +20,7 @@ from minimodal import tracebacks
 from minimodal.types import Payload
 from minimodal.wire import Frame, Kind
 
+from . import debugger, terminal
 from .link import Link
 from .supervisor import exit_fields
 from .target import Start, Target, load
@@ -38,8 +39,10 @@ class Zygote:
 
     def run(self) -> int:
         _end_with_parent()
+        debugger.install(bool(self._start.fields.get("interactive")))
         try:
             self._target = load(self._start, self._path)
+            terminal.input_ended("")
         except BaseException as error:
             self._supervisor.send(Kind.FAILED, 0, *failed(error))
             return 1
@@ -114,7 +117,7 @@ class Zygote:
 
 def failed(error: BaseException) -> tuple[str, Payload | None]:
     """Meta and payload of a FAILED or ERROR frame."""
-    failure = tracebacks.pack(error)
+    failure = tracebacks.pack(debugger.explained(error))
     words = {
         "type": failure.type,
         "message": failure.message,

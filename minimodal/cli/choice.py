@@ -40,7 +40,7 @@ class ClassMethod:
         assert raw is not None
         assert shape is not None
         if shape.parameters is None:
-            return _parameters(raw.__init__)[1:]  # type: ignore[misc]  # read, not called
+            return _parameters(raw.__init__)[1:]
         return [
             inspect.Parameter(
                 each.name,

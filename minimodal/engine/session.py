@@ -19,6 +19,7 @@ from .masking import NOTHING, Mask
 from .peer import Peer
 from .serving import Serving
 from .slot import CUT, Slot, failure_of
+from .terminal import LOOK_AGAIN
 
 if TYPE_CHECKING:
     from minimodal.protocols import Container
@@ -269,6 +270,16 @@ class Session:
         self.pool.start_failed(self, failure, in_enter)
 
     def _start_hung(self) -> None:
+        engine = self.pool.engine
+        spent = engine.loop.time() - self.started_at
+        left = (
+            engine.terminal.held_since(engine.clock.monotonic() - spent)
+            + self._startup_timeout
+            - spent
+        )
+        if left > 0:  # a debugger has the terminal, or had it
+            self._startup = Deadline(engine.loop, max(left, LOOK_AGAIN), self._start_hung)
+            return
         message = (
             f"{self.pool.name} was not ready after {self._startup_timeout:g} s (startup_timeout): its "
             "import or @enter hangs, or needs longer"

@@ -16,6 +16,7 @@ from minimodal.wire import Frame, Kind
 
 from .calls import LiveCall
 from .deadline import Deadline
+from .terminal import LOOK_AGAIN
 
 if TYPE_CHECKING:
     from .peer import Peer
@@ -132,13 +133,15 @@ class Slot:
         self._timeout = None
         engine, timeout = self.session.pool.engine, self.session.pool.spec.timeout
         now = engine.clock.monotonic()
+        held = engine.terminal.held_since
         begun = [live for live in self.inflight.values() if self._begun(live)]
+        left = {live: live.started_at + held(live.started_at) + timeout - now for live in begun}
         for live in begun:
-            if now - live.started_at >= timeout:
+            if left[live] <= 0:
                 self._end(live, CallState.TIMEOUT)
-        running = [live.started_at for live in begun if live.seq not in self._ending]
+        running = [left[live] for live in begun if live.seq not in self._ending]
         if running:
-            wait = max(min(running) + timeout - now, 0.001)
+            wait = max(min(running), LOOK_AGAIN if engine.terminal.is_held else 0.001)
             self._timeout = Deadline(engine.loop, wait, self._look_for_timeouts)
 
     def _begun(self, live: LiveCall) -> bool:
