@@ -22,6 +22,7 @@ from minimodal.wire import Frame, Kind
 
 from . import debugger, terminal
 from .link import Link
+from .stacks import listen
 from .supervisor import exit_fields
 from .target import Start, Target, load
 
@@ -29,11 +30,14 @@ from .target import Start, Target, load
 class Zygote:
     """Imports, then forks on request and reports how executors end."""
 
-    def __init__(self, supervisor: Link, path: str, start: Frame, shared: mmap) -> None:
+    def __init__(
+        self, supervisor: Link, path: str, start: Frame, shared: mmap, stacks: int
+    ) -> None:
         self._supervisor = supervisor
         self._path = path
         self._start = Start.parse(start)
         self._shared = shared
+        self._stacks = stacks  # the descriptor for executors to write their stacks to
         self._slots: dict[int, int] = {}  # pid -> slot
         self._target: Target | None = None
 
@@ -87,6 +91,7 @@ class Zygote:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             _reseed()
+            listen(self._stacks)
             from .executor import execute
 
             assert self._target is not None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from minimodal import __version__
-from minimodal.errors import NotFoundError
+from minimodal.errors import ConflictError, NotFoundError
 from minimodal.protocols import Reply
 from minimodal.types import Payload
 
@@ -48,6 +48,7 @@ class AdminOps:
             ("container.stop", self.stop_container),
             ("call.list", self.calls),
             ("call.show", self.call),
+            ("call.stack", self.stack),
             ("event.list", self.events),
         ):
             engine.ops.add(name, handler)
@@ -207,6 +208,24 @@ class AdminOps:
         if live is not None and live.slot is not None:
             shown["call"]["container"] = live.slot.session.id
         return Reply({**shown, "logs": lines[-EVENTS_AT_ONCE:]})
+
+    async def stack(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """Where a running call is. `threads`: its own, or all of its process where that is not known.
+
+        Raises NotFoundError, ConflictError where it does not run.
+        """
+        live = self._engine.calls.get(fields["id"]) or self._remembered(fields["id"])
+        if isinstance(live, Ended) or live.slot is None or live.decided:
+            raise ConflictError(f"{fields['id']} does not run: it is {live.state.value}")
+        session = live.slot.session
+        return Reply(
+            {
+                "call": self._call_row(live),
+                "container": session.id,
+                "seconds": self._engine.clock.monotonic() - live.started_at,
+                "threads": await live.slot.stacks.of(live),
+            }
+        )
 
     def _remembered(self, call_id: str) -> Ended:
         for each in self._engine.recent:

@@ -201,6 +201,10 @@ class Session:
                 self.start_failed(failure_of(frame))
             case Kind.EXITED:
                 self._on_exited(frame)
+            case Kind.STACK:
+                slot = self._slot(frame.seq)
+                if slot is not None:
+                    slot.stacks.answer(frame, None)
             case Kind.RECALLED:
                 index, below = map(int, frame.meta.split("\0"))
                 slot = self._slot(index)
@@ -289,6 +293,10 @@ class Session:
     def interrupt(self, index: int, seq: int) -> None:
         if self._supervisor is not None:
             self._supervisor.send(Kind.INTERRUPT, seq, str(index))
+
+    def ask_for_stack(self, index: int) -> None:
+        if self._supervisor is not None:
+            self._supervisor.send(Kind.STACK, index)
 
     def recall(self, index: int, below: int) -> None:
         if self._supervisor is not None:

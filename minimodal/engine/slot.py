@@ -16,6 +16,7 @@ from minimodal.wire import Frame, Kind
 
 from .calls import LiveCall
 from .deadline import Deadline
+from .stacks import Stacks
 from .terminal import LOOK_AGAIN
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Slot:
         # Runs while its connection is gone and its end has not been reported.
         self._cut: asyncio.TimerHandle | None = None
         self._was_cut = False
+        self.stacks = Stacks(self)
 
     def connect(self, peer: Peer) -> None:
         self._peer = peer
@@ -240,6 +242,12 @@ class Slot:
         if self._peer is not None and seq in self.inflight:
             self._peer.send(Kind.INPUT, seq, "", data)
 
+    def ask_for_stack(self, live: LiveCall) -> None:
+        """Both who may know: a loop that is free, and the supervisor."""
+        if self._peer is not None:
+            self._peer.send(Kind.STACK, live.seq)
+        self.session.ask_for_stack(self.index)
+
     def stop(self) -> None:
         """Ask the executor to run @exit and leave."""
         if self._peer is not None:
@@ -272,6 +280,8 @@ class Slot:
                     self._recalled.discard(frame.seq)
             case Kind.LOG:
                 self.session.on_log(frame)
+            case Kind.STACK:
+                self.stacks.answer(frame, frame.seq)
             case Kind.READY:
                 self.session.slot_ready(self)
             case Kind.FAILED:
