@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .protocols import Abandon
 
 P = ParamSpec("P")
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)
 
 WINDOW = 1000
 
@@ -38,7 +38,7 @@ WINDOW = 1000
 class _MapMethod(Generic[P, R]):
     """`f.map(...)` and `f.map.aio(...)`; `spread` is starmap's way of taking one tuple each."""
 
-    def __init__(self, function: Function[P, R], name: str, spread: bool) -> None:
+    def __init__(self, function: Function[P, R, Any], name: str, spread: bool) -> None:
         self._function = function
         self._name = name
         self._spread = spread
@@ -123,7 +123,7 @@ class MapMethods(Generic[P, R]):
     async def _spawn_each(
         self, what: str, inputs: Any, kwargs: Mapping[str, Any]
     ) -> FunctionCall[R]:
-        function: Function[Any, Any] = self  # type: ignore[assignment]  # always a Function
+        function: Function[Any, Any, Any] = self  # type: ignore[assignment]  # always a Function
         source = _checked_inputs(function, what, inputs, spread=False)
         group, count = new_id("fc"), 0
         client = None
@@ -142,7 +142,7 @@ def _total(inputs: tuple[Any, ...]) -> int | None:
 
 
 def _checked_inputs(
-    function: Function[Any, Any], what: str, inputs: tuple[Any, ...], spread: bool
+    function: Function[Any, Any, Any], what: str, inputs: tuple[Any, ...], spread: bool
 ) -> Iterator[Any] | AsyncIterator[Any]:
     """The tuples of arguments. Raises InvalidError."""
     function._require_plain(what, "remote_gen")
@@ -188,7 +188,7 @@ class _MapRun(Generic[R]):
 
     def __init__(
         self,
-        function: Function[Any, Any],
+        function: Function[Any, Any, Any],
         source: Iterator[Any] | AsyncIterator[Any],
         kwargs: dict[str, Any],
         ordered: bool,

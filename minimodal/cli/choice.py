@@ -92,7 +92,7 @@ class Target:
 
     name: str
     app: App
-    thing: LocalEntrypoint[..., Any] | Function[..., Any] | ClassMethod
+    thing: LocalEntrypoint[..., Any] | Function[..., Any, Any] | ClassMethod
 
     @property
     def is_local(self) -> bool:
@@ -106,7 +106,7 @@ class Target:
         return raw
 
     @property
-    def container_of(self) -> Cls[Any] | Function[..., Any]:
+    def container_of(self) -> Cls[Any] | Function[..., Any, Any]:
         """Whose containers it runs in."""
         assert not isinstance(self.thing, LocalEntrypoint)
         return self.thing.cls if isinstance(self.thing, ClassMethod) else self.thing
