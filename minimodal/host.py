@@ -119,6 +119,13 @@ class Host:
         if self._failure is not None:
             raise self._failure
 
+    def running_of(self, function: str) -> int:
+        """How many calls of the functions of that name run now, roughly: read from any thread."""
+        if not self._ready.done() or self._stopped:
+            return 0
+        pools = tuple(self.engine.pools.values())
+        return sum(pool.running for pool in pools if pool.name == function)
+
     def is_running(self) -> bool:
         self._awaited = True
         return self._thread is not None and self._thread.is_alive()
@@ -238,7 +245,8 @@ class Host:
             await stack.enter_async_context(serve_visitors(engine, home))
             for subscriber in self._subscribers:
                 engine.events.subscribe(subscriber)
-            engine.events.publish("notice", "backend", text=choice.why)
+            if config.backend in ("auto", "embedded"):  # who asked for one knows
+                engine.events.publish("notice", "backend", text=choice.why)
             self.client = LoopClient(engine, self.loop)
             self.door = await stack.enter_async_context(
                 open_door(engine.web, asker(self.client), self._gateway_settings())

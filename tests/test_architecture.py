@@ -20,7 +20,7 @@ ROOMS = {
     "recipe_function source_imports asgi_messages web_requests",
     2: "backends images",
     3: "engine gateway",
-    4: "host config readers output notebook",
+    4: "host config readers output progress notebook",
     5: "cli pytest_plugin testing leaks container_logs __main__",
 }
 ROOM = {name: number for number, names in ROOMS.items() for name in names.split()}

@@ -32,17 +32,20 @@ def main(arguments: list[str]) -> int:
     config = load_settings({"backend": options.backend})
     if config.home is not None:
         os.environ["MINIMODAL_HOME"] = str(config.home)  # for all that opens the home later
+    from minimodal.app import enable_output
+
     script = find(parse(reference, is_module=options.module))
     sys.argv = [str(script.path), *rest]
     quiet = options.quiet or options.progress == "none"
     with Screen(quiet=quiet, plain=options.progress == "plain") as screen, _host(config) as host:
         host.subscribe(screen.event)
+        screen.running_of = host.running_of
         if not script.reference.target and is_program(script):
-            with host:
+            with host, enable_output(not quiet):
                 run_program(script)
         else:
             target, call = _prepare(script, rest)
-            with host:
+            with host, enable_output(not quiet):
                 result = _run_target(options, target, call, screen, host)
             if options.write_result:
                 _write(options.write_result, target.name, result)
