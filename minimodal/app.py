@@ -74,7 +74,8 @@ class App:
         self._name = name
         self._tags = dict(tags or {})
         self._image = checked.image
-        self._secrets = checked.secrets or ()
+        self._secrets = (*context.run_secrets, *(checked.secrets or ()))
+        self._file = sys._getframe(1).f_globals.get("__file__")  # PEP 723: see _default_image
         self._volumes = dict(checked.volumes or {})
         self.registered_functions: dict[str, Function[..., Any]] = {}
         self.registered_classes: dict[str, Cls[Any]] = {}
@@ -220,10 +221,13 @@ class App:
             self._open = None  # what is deployed stays as it is
 
     def _default_image(self) -> Image:
+        """Python, with the dependencies that the script's `# /// script` block names (PEP 723)."""
         from .image import Image
+        from .inline import inline_dependencies
 
         if self._image is None:
-            self._image = Image.debian_slim()
+            packages = inline_dependencies(self._file)
+            self._image = Image.debian_slim().uv_pip_install(*packages)
         return self._image
 
     # --- running -----------------------------------------------------------------------------------

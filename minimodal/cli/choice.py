@@ -7,16 +7,89 @@ function at module level, an entrypoint of an app, a function of an app.
 from __future__ import annotations
 
 import functools
+import inspect
+import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 from minimodal.app import App, LocalEntrypoint
+from minimodal.cls import Cls
 from minimodal.function import Function
+from minimodal.methods import methods_of
 
 from .failure import UsageError, nearest
 from .reference import Script
+
+
+class ClassMethod:
+    """A method with the arguments of its class's constructor: `Model.predict --name small --x 3`."""
+
+    def __init__(self, cls: Cls[Any], method: str, is_generator: bool) -> None:
+        self._cls, self._method = cls, method
+        self.name = f"{cls.name}.{method}"
+        self.is_generator = is_generator
+
+    @property
+    def raw(self) -> Callable[..., Any]:
+        """A function with the parameters of both. Raises UsageError where a name is in both."""
+        of_object, of_method = self._parameters()
+        both = of_object.keys() & of_method.keys()
+        if both:
+            raise UsageError(
+                f"{', '.join(sorted(both))} is a parameter of {self._cls.name} and of {self.name}, "
+                "so the command line cannot tell which is meant: rename one.",
+                code=1,
+            )
+
+        def pooled() -> None: ...
+
+        merged = [
+            each.replace(kind=each.KEYWORD_ONLY) if _is_named(each) else each
+            for each in [*of_object.values(), *of_method.values()]
+        ]
+        pooled.__signature__ = inspect.Signature(sorted(merged, key=lambda each: each.kind))  # type: ignore[attr-defined]
+        pooled.__annotations__ = {each.name: each.annotation for each in merged}
+        pooled.__qualname__ = self.name
+        pooled.__doc__ = getattr(self._cls.raw, self._method).__doc__ or self._cls.__doc__
+        return pooled
+
+    def remote(self, *args: Any, **given: Any) -> Any:
+        of_object, _ = self._parameters()
+        mine = {name: given.pop(name) for name in of_object if name in given}
+        return getattr(self._cls(**mine), self._method).remote(*args, **given)
+
+    def _parameters(self) -> tuple[dict[str, inspect.Parameter], dict[str, inspect.Parameter]]:
+        raw = self._cls.raw
+        assert raw is not None
+        declared = self._cls.shape.parameters if self._cls.shape else None
+        if declared is not None:
+            hints = typing.get_type_hints(raw)
+            of_object = [_declared(raw, each.name, hints) for each in declared]
+        else:
+            of_object = list(inspect.signature(raw).parameters.values())
+        method = methods_of(raw)[self._method].raw
+        _, *of_method = inspect.signature(method).parameters.values()  # without self
+        hints = typing.get_type_hints(method)
+        typed = [
+            each.replace(annotation=hints.get(each.name, each.annotation)) for each in of_method
+        ]
+        return {each.name: each for each in of_object}, {each.name: each for each in typed}
+
+
+def _declared(raw: type, name: str, hints: dict[str, Any]) -> inspect.Parameter:
+    """The parameter of a constructor that `name: int = parameter(default=3)` declares."""
+    try:
+        default = getattr(raw(), name)
+    except AttributeError:  # it has none
+        default = inspect.Parameter.empty
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=hints.get(name, str))
+
+
+def _is_named(parameter: inspect.Parameter) -> bool:
+    return parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +98,7 @@ class Target:
 
     name: str
     app: App
-    thing: LocalEntrypoint[..., Any] | Function[..., Any]
+    thing: LocalEntrypoint[..., Any] | Function[..., Any] | ClassMethod
 
     @property
     def is_local(self) -> bool:
@@ -115,8 +188,8 @@ def _named(script: Script, module: ModuleType, wanted: str) -> Target:
     known = {each.name: each for each in reversed(list(_everything(module)))}
     if wanted in known:
         return known[wanted]
-    by_tag = [each for name, each in known.items() if name.rpartition(".")[2] == wanted]
-    if len({id(each.thing) for each in by_tag}) == 1:
+    by_tag = [each for name, each in known.items() if f".{name}".endswith(f".{wanted}")]
+    if len({each.thing.name for each in by_tag}) == 1:
         return by_tag[0]
     if by_tag:
         raise UsageError(
@@ -141,6 +214,9 @@ def _named(script: Script, module: ModuleType, wanted: str) -> Target:
 def _everything(module: ModuleType) -> Iterator[Target]:
     yield from _at_module_level(module, LocalEntrypoint)
     yield from _at_module_level(module, Function)
+    for name, value in vars(module).items():
+        if isinstance(value, Cls) and value._app is not None:
+            yield from _methods(name, value._app, value)
     apps = _apps(module)
     for app in apps:
         yield from _entrypoints(app, apps, qualified=True)
@@ -176,3 +252,10 @@ def _functions(app: App, apps: dict[App, str], qualified: bool = False) -> Itera
     prefix = f"{apps[app]}." if qualified or len(apps) > 1 else ""
     for tag, function in app.registered_functions.items():
         yield Target(prefix + tag, app, function)
+    for tag, cls in app.registered_classes.items():
+        yield from _methods(prefix + tag, app, cls)
+
+
+def _methods(spelled: str, app: App, cls: Cls[Any]) -> Iterator[Target]:
+    for name, method in methods_of(cls.raw).items() if cls.raw else ():
+        yield Target(f"{spelled}.{name}", app, ClassMethod(cls, name, method.is_generator))

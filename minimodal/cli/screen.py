@@ -36,10 +36,16 @@ MARKS = {"done": ("✓ ", "green"), "failed": ("✗ ", "red"), "dim": ("  ", "di
 class Screen:
     """Shows what happens in the block: `with Screen() as screen: host.subscribe(screen.event)`."""
 
-    def __init__(self, *, quiet: bool = False, plain: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, plain: bool = False, as_json: bool = False) -> None:
         self._out, self._err = sys.stdout, sys.stderr
-        self._moving = wants_motion(self._err) and not quiet and not plain
-        self.progress = Progress(quiet=quiet, verbose=not self._moving)
+        self._moving = wants_motion(self._err) and not (quiet or plain or as_json)
+        self._as_json = as_json
+        if as_json:
+            from .ndjson import Events
+
+            self.progress: Progress = Events()
+        else:
+            self.progress = Progress(quiet=quiet, verbose=not self._moving)
         self._queue: queue.SimpleQueue[Event | Line | None] = queue.SimpleQueue()
         self._queued_bytes = 0
         self._dropped = 0
@@ -49,18 +55,22 @@ class Screen:
         self._live: Any = None
         self._at_line_start = True
         self._before: Any = None
+        self._streams: list[Any] = []
         self.running_of: Callable[[str], int] = lambda function: 0
         self._thread = threading.Thread(target=self._run, name="minimodal-screen", daemon=True)
         self._began = time.monotonic()
 
     def __enter__(self) -> Screen:
         self._thread.start()
-        sys.stdout, sys.stderr = _Ordered(self._out, self), _Ordered(self._err, self)
+        self._streams = [self._stream("stdout"), self._stream("stderr")]
+        sys.stdout, sys.stderr = self._streams
         self._before, context.map_view = context.map_view, self._open_bar
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, tb: object) -> None:
         context.map_view = self._before
+        if self._as_json:
+            self._finish(error)
         sys.stdout, sys.stderr = self._out, self._err
         self._queue.put(None)
         self._thread.join()
@@ -75,9 +85,15 @@ class Screen:
         self._put += 1
         self._queue.put(event)
 
+    def publish(self, kind: str, name: str, at: float, **fields: Any) -> None:
+        """An event that is not the engine's: of the script itself, under `--json`."""
+        self.show(self.progress.apply(kind, name, at, fields))
+
     def say(self, text: str, mark: Any = "") -> None:
         """A line of the platform's own, on stderr; nothing where the user asked for quiet."""
-        if not self.progress.quiet:
+        if self._as_json:
+            self.publish("notice", "", time.time(), text=text)
+        elif not self.progress.quiet:
             self.show([Line("stderr", text, mark=mark)])
 
     def show(self, lines: list[Line]) -> None:
@@ -95,6 +111,25 @@ class Screen:
 
     def elapsed(self) -> str:
         return shown_seconds(time.monotonic() - self._began)
+
+    def _stream(self, name: str) -> Any:
+        if self._as_json:
+            from .ndjson import Lines
+
+            return Lines(self, name)
+        return _Ordered(self._out if name == "stdout" else self._err, self)
+
+    def _finish(self, error: BaseException | None) -> None:
+        """The last event: how the run ended."""
+        from .failure import exit_code
+
+        for stream in self._streams:
+            stream.close()
+        failed = error is not None and exit_code(error) != 0
+        text = f"{type(error).__name__}: {error}".rstrip(": ") if failed else None
+        code = 0 if error is None else exit_code(error)
+        seconds = round(time.monotonic() - self._began, 3)
+        self.publish("run.finished", "", time.time(), exit_code=code, error=text, seconds=seconds)
 
     # --- local output --------------------------------------------------------------------------------
 
