@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from . import context
 from .errors import InvalidError
-from .face import block, both, wait
+from .face import block, both, both_function, wait
 from .function import Function, endpoint_of, is_generator_function
+from .lookup import find_app
 from .options import check
 from .types import new_id
 
@@ -211,6 +212,8 @@ class App:
         if inherit_tags:
             self._tags = {**other._tags, **self._tags}
         return self
+
+    lookup = both_function(find_app)
 
     def _register(self, thing: Any, registered: dict[str, Any]) -> None:
         """Take a Function or a Cls into the table of its kind."""

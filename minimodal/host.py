@@ -235,7 +235,7 @@ class Host:
             engine = await stack.enter_async_context(
                 open_engine(
                     choice.backend,
-                    this_machine(config),
+                    this_machine(config, has_gpu=bool(choice.backend.describe().gpu)),
                     objects,
                     durability="full" if config.durability == "full" else "normal",
                     check=lock.check,
@@ -275,7 +275,7 @@ def _call_in(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
         pass  # the loop has ended by itself
 
 
-def this_machine(config: Config) -> tuple[Any, ...]:
+def this_machine(config: Config, has_gpu: bool) -> tuple[Any, ...]:
     """The one node of today: all cores and four fifths of the memory, or the configured budgets."""
     import os
 
@@ -283,7 +283,8 @@ def this_machine(config: Config) -> tuple[Any, ...]:
 
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
     cpu = config.cpu_budget or float(os.cpu_count() or 1)
-    return (Node("local", cpu, config.memory_budget or total * 4 // 5),)
+    gpu = has_gpu or config.gpu == "ignore"
+    return (Node("local", cpu, config.memory_budget or total * 4 // 5, gpu),)
 
 
 def _has_uvloop() -> bool:
