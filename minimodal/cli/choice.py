@@ -98,7 +98,7 @@ class Target:
 
     name: str
     app: App
-    thing: LocalEntrypoint[..., Any] | Function[..., Any] | ClassMethod
+    thing: LocalEntrypoint[..., Any] | Function[..., Any, Any] | ClassMethod
 
     @property
     def is_local(self) -> bool:
