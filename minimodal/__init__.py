@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .endpoints import wsgi_app as wsgi_app
     from .errors import Error as Error
     from .function import Function as Function
+    from .ignore import FilePatternMatcher as FilePatternMatcher
     from .image import Image as Image
     from .methods import enter as enter
     from .methods import exit as exit
@@ -59,6 +60,7 @@ _HOMES = {
     "Cron": "policy",
     "Dict": "shared",
     "Error": "errors",
+    "FilePatternMatcher": "ignore",
     "Function": "function",
     "FunctionCall": "call",
     "Image": "image",
@@ -94,13 +96,20 @@ _HOMES = {
     "wsgi_app": "endpoints",
 }
 
+# Modal's module names, used as `minimodal.exception.NotFoundError` without an import of their own.
+_MODULES = frozenset({"container_process", "exception", "functions", "runner", "stream_type"})
+
 __all__ = [*sorted(_HOMES), "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
+    if name in _MODULES:
+        return importlib.import_module(f"minimodal.{name}")
     if home is None:
-        raise AttributeError(f"module 'minimodal' has no attribute {name!r}")
+        from .compat import absent
+
+        return absent(name)
     value = getattr(importlib.import_module(f"minimodal.{home}"), name)
     globals()[name] = value
     return value

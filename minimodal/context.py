@@ -62,6 +62,9 @@ on_call: Callable[[str], None] | None = None
 map_view: Callable[[str, int | None], MapView] | None = None
 """Makes what shows the progress of a map of that function over so many inputs (None: unknown)."""
 
+run_secrets: tuple[Any, ...] = ()
+"""Secrets of this run (`minimodal run --env-file`): before those of each app that is defined."""
+
 _client: Client | None = None
 _instead: ContextVar[Client | None] = ContextVar("minimodal_client", default=None)
 _lock = threading.Lock()

@@ -119,6 +119,13 @@ class Host:
         if self._failure is not None:
             raise self._failure
 
+    def running_of(self, function: str) -> int:
+        """How many calls of the functions of that name run now, roughly: read from any thread."""
+        if not self._ready.done() or self._stopped:
+            return 0
+        pools = tuple(self.engine.pools.values())
+        return sum(pool.running for pool in pools if pool.name == function)
+
     def is_running(self) -> bool:
         self._awaited = True
         return self._thread is not None and self._thread.is_alive()
@@ -228,7 +235,7 @@ class Host:
             engine = await stack.enter_async_context(
                 open_engine(
                     choice.backend,
-                    this_machine(config),
+                    this_machine(config, has_gpu=bool(choice.backend.describe().gpu)),
                     objects,
                     durability="full" if config.durability == "full" else "normal",
                     check=lock.check,
@@ -238,7 +245,8 @@ class Host:
             await stack.enter_async_context(serve_visitors(engine, home))
             for subscriber in self._subscribers:
                 engine.events.subscribe(subscriber)
-            engine.events.publish("notice", "backend", text=choice.why)
+            if config.backend in ("auto", "embedded"):  # who asked for one knows
+                engine.events.publish("notice", "backend", text=choice.why)
             self.client = LoopClient(engine, self.loop)
             self.door = await stack.enter_async_context(
                 open_door(engine.web, asker(self.client), self._gateway_settings())
@@ -267,7 +275,7 @@ def _call_in(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
         pass  # the loop has ended by itself
 
 
-def this_machine(config: Config) -> tuple[Any, ...]:
+def this_machine(config: Config, has_gpu: bool) -> tuple[Any, ...]:
     """The one node of today: all cores and four fifths of the memory, or the configured budgets."""
     import os
 
@@ -275,7 +283,8 @@ def this_machine(config: Config) -> tuple[Any, ...]:
 
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
     cpu = config.cpu_budget or float(os.cpu_count() or 1)
-    return (Node("local", cpu, config.memory_budget or total * 4 // 5),)
+    gpu = has_gpu or config.gpu == "ignore"
+    return (Node("local", cpu, config.memory_budget or total * 4 // 5, gpu),)
 
 
 def _has_uvloop() -> bool:

@@ -216,7 +216,6 @@ class _MapRun(Generic[R]):
             outcome = self._next_outcome()
             if outcome is not None:
                 self._taken += 1
-                self._show(outcome)
                 return self._value(outcome)
             if self._exhausted and self._taken == self._sent:
                 self._close_view()
@@ -226,13 +225,9 @@ class _MapRun(Generic[R]):
             else:
                 await self._send_next()
 
-    def _show(self, outcome: Outcome) -> None:
-        if self._view is None and context.output_blocks and context.show_progress:
-            if context.map_view is not None:
-                self._view = context.map_view(self._function.name, self.total)
-        if self._view is not None:
-            self._failed += outcome.value is None
-            self._view.update(self._taken, self._failed)
+    def _open_view(self) -> None:
+        if context.map_view is not None and context.output_blocks and context.show_progress:
+            self._view = context.map_view(self._function.name, self.total)
 
     def _close_view(self) -> None:
         view, self._view = self._view, None
@@ -243,6 +238,9 @@ class _MapRun(Generic[R]):
         while self._landed:
             index, outcome = self._landed.popleft()
             self._running.pop(index, None)
+            self._failed += outcome.value is None
+            if self._view is not None:
+                self._view.update(self._sent - len(self._running), self._failed)
             if not self._ordered:
                 return outcome
             self._waiting[index] = outcome
@@ -270,6 +268,8 @@ class _MapRun(Generic[R]):
         client, call = await self._function._call(tuple(args), self._kwargs)
         index = self._sent
         self._sent += 1
+        if index == 0:
+            self._open_view()
 
         def land(outcome: Outcome) -> None:
             self._land(index, outcome)

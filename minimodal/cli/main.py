@@ -31,6 +31,9 @@ COMMANDS = {
     "dict": "named dicts and their entries",
     "queue": "named queues and their items",
     "token": "make, list and revoke tokens for the API and for endpoints that need one",
+    "init": "write a starter script",
+    "clean": "free the disk of what can be made again",
+    "completion": "make bash, zsh or fish complete commands and names",
     "config": "show the settings in force, and where each came from",
 }
 

@@ -246,7 +246,11 @@ class Engine:
                 self.events.publish("image.build", name, text=line)
 
             started = self.loop.time()
-            ref = self._images[digest] = await self.backend.build(image, report)
+            try:
+                ref = self._images[digest] = await self.backend.build(image, report)
+            except Error:
+                self.events.publish("image.failed", name)
+                raise
             self.events.publish("image.built", name, seconds=self.loop.time() - started)
         return ref
 
