@@ -74,7 +74,9 @@ class DockerBuilder:
         self._secrets = secrets
         self._known: set[str] = set()  # digests whose images were there when we last looked
         self._outdated: set[str] = set()
-        self._builder = Builder(home.cache / "docker-locks", self._known.__contains__, self._make)
+        self._builder = Builder(
+            home.cache / "docker-locks", self._known.__contains__, self._make, look=self._is_there
+        )
 
     async def build(self, spec: ImageSpec, report: Report) -> ImageRef:
         """Raises BuildError that names the step."""
@@ -95,6 +97,9 @@ class DockerBuilder:
             if await self._api.image(repository(digests[index])) is not None:
                 self._known.update(digests[: index + 1])
                 return
+
+    async def _is_there(self, digest: str) -> bool:
+        return await self._api.image(repository(digest)) is not None
 
     async def _make(self, step: Step, report: Report) -> None:
         """Make one layer, unless another engine has done so while we waited for its lock."""
