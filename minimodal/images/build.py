@@ -10,17 +10,29 @@ import fcntl
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import anyio
 
-from minimodal.errors import BuildError
-from minimodal.layers import Cmd, Entrypoint, ImageSpec, Layer, SetEnv, Shell, Snapshot, Workdir
+from minimodal.errors import BuildError, NotFoundError, VolumeError
+from minimodal.layers import (
+    Cmd,
+    Entrypoint,
+    ImageSpec,
+    Layer,
+    RunFunction,
+    SetEnv,
+    Shell,
+    Snapshot,
+    Workdir,
+)
 from minimodal.protocols import Report
 from minimodal.recipe import describe
+from minimodal.spec_types import VolumeMount
+from minimodal.types import Mount, new_id
 
 from .package_lists import Installed, PackageList, PackageLists, package_list
 
@@ -37,9 +49,35 @@ async def no_secrets(ids: Sequence[str]) -> Mapping[str, str]:
     return {}
 
 
-def secrets_of(config: Any) -> Secrets:
-    """The way to secrets that whoever opened the backend gave it: `config.resolve_secrets`."""
-    return getattr(config, "resolve_secrets", None) or no_secrets
+Volumes = Callable[[str, Sequence[VolumeMount]], AbstractAsyncContextManager[tuple[Mount, ...]]]
+"""Working copies of volumes for one build step, which has an id; committed behind the block."""
+
+
+@asynccontextmanager
+async def no_volumes(step: str, mounts: Sequence[VolumeMount]) -> AsyncIterator[tuple[Mount, ...]]:
+    """Where no store of volumes was given."""
+    if mounts:
+        raise BuildError("a build step needs volumes, and there is no store of them")
+    yield ()
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """What build steps may use of the home's named objects."""
+
+    secrets: Secrets = no_secrets
+    volumes: Volumes = no_volumes
+
+    @classmethod
+    def of(cls, config: Any) -> Objects:
+        """As whoever opened the backend gave them: `config.resolve_secrets`, `config.mount_volumes`."""
+        secrets = getattr(config, "resolve_secrets", None) or no_secrets
+        return cls(secrets, getattr(config, "mount_volumes", None) or no_volumes)
+
+    def volumes_for(self, layer: Layer) -> AbstractAsyncContextManager[tuple[Mount, ...]]:
+        """The volumes of `run_function`, for the time of its step."""
+        volumes = layer.volumes if isinstance(layer, RunFunction) else ()
+        return self.volumes(new_id("build"), [VolumeMount(target, id) for target, id in volumes])
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +206,8 @@ class Builder:
             await self._make(step, report)
         except StepFailed as failure:
             raise _build_error(step, failure) from None
+        except (NotFoundError, VolumeError) as error:  # a secret or a volume that is gone
+            raise _build_error(step, StepFailed(str(error))) from error
         except OSError as error:
             where = StepFailed(f"{error.strerror or error}: {error.filename or 'the disk'}")
             raise _build_error(step, where) from error
