@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
 import http.server
 import io
+import json
 import secrets as random
 import subprocess
 import sys
+import tarfile
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -18,8 +22,10 @@ import pytest
 
 import minimodal
 from minimodal.config import load_config
+from minimodal.errors import BuildError
 from minimodal.host import Host
 from minimodal.image import Image
+from minimodal.images.host_python import HostPython, find_python
 from minimodal.images.uv import find_uv
 from tests.images import surface
 from tests.leftovers import Leftovers
@@ -96,22 +102,67 @@ def test_from_registry(lab: Lab) -> None:
     assert lab.see(image, "seen = open('/setup').read()") == f"{lab.unique}\n"
 
 
-def test_from_registry_add_python(lab: Lab, other_python: str) -> None:
-    image = Image.from_registry(f"python:{VERSION}-slim", add_python=other_python)
-    code = "import sys; seen = '%d.%d' % sys.version_info[:2]"
-    assert lab.see(image.env(LAB=lab.unique).pip_install("six"), f"import six; {code}") == (
-        other_python
-    )
+def test_from_registry_add_python(lab: Lab, other_python: HostPython, downloads: None) -> None:
+    tag = f"python:{VERSION}-slim"
+    image = Image.from_registry(tag, add_python=other_python.minor, force_build=True)
+    code = "import six, sys; seen = '%d.%d' % sys.version_info[:2]"
+    assert lab.see(image.env(LAB=lab.unique).pip_install("six"), code) == other_python.minor
 
 
 @pytest.fixture
-def other_python() -> str:
+def other_python() -> HostPython:
     """A version that this machine has, and that is not the one that runs here."""
     for version in ("3.12", "3.13", "3.10", "3.11"):
-        done = subprocess.run([find_uv(), "python", "find", "-q", version], capture_output=True)
-        if version != VERSION and done.returncode == 0:
-            return version
+        if version != VERSION:
+            with contextlib.suppress(BuildError):
+                return find_python(version)
     pytest.skip("this machine has one Python only")
+
+
+@pytest.fixture
+def downloads(
+    lab: Lab, other_python: HostPython, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """On Docker `uv python install` downloads an interpreter: here this machine's own, from loopback."""
+    if lab.backend != "docker":
+        yield
+        return
+    (tmp_path / "served").mkdir()
+    archive = tmp_path / "served" / "python.tar.gz"
+    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+        prefix, name = Path(other_python.path).parent.parent, f"python{other_python.minor}"
+        tar.add(prefix, "python", filter=without_ballast)
+        # A Python built for its own place finds its library there only: the real ones are relocatable.
+        tar.add(other_python.path, f"python/bin/{name}.real")
+        start = tmp_path / "start"
+        start.write_text(STARTER.format(name=name))
+        start.chmod(0o755)
+        tar.add(start, f"python/bin/{name}")
+    minor = int(other_python.minor.split(".")[1])
+    record = {
+        "name": "cpython", "arch": {"family": "x86_64", "variant": None}, "os": "linux", "libc": "gnu",
+        "major": 3, "minor": minor, "patch": 0, "prerelease": "", "variant": None, "build": None,
+        "sha256": hashlib.sha256(archive.read_bytes()).hexdigest(),
+    }  # fmt: skip
+    with served(tmp_path / "served") as url:
+        record["url"] = f"{url}python.tar.gz"
+        listing = {f"cpython-3.{minor}.0-linux-x86_64-gnu": record}
+        (tmp_path / "served" / "list.json").write_text(json.dumps(listing))
+        monkeypatch.setenv("UV_PYTHON_DOWNLOADS_JSON_URL", f"{url}list.json")
+        yield
+
+
+STARTER = """#!/bin/bash
+bin=$(dirname "$(readlink -f "$0")")
+export LD_LIBRARY_PATH="$bin/../lib"
+exec -a "$bin/{name}" "$bin/{name}.real" "$@"
+"""
+
+
+def without_ballast(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    parts = entry.name.split("/")
+    ballast = {"test", "site-packages", "__pycache__", "idlelib", "include", "share", "ensurepip"}
+    return None if ballast & set(parts) or parts[-1].endswith(".a") else entry
 
 
 def test_from_dockerfile(lab: Lab, tmp_path: Path) -> None:
@@ -166,6 +217,21 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+@contextlib.contextmanager
+def served(directory: Path) -> Iterator[str]:
+    """The URL of a directory on loopback."""
+    handler = functools.partial(Quiet, directory=str(directory))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
 @pytest.fixture
 def index(tmp_path: Path) -> Iterator[str]:
     """A package index on loopback: mmpkg 1.0 and 2.0rc1."""
@@ -175,14 +241,8 @@ def index(tmp_path: Path) -> Iterator[str]:
         wheel(root, "mmpkg", version)
     names = sorted(path.name for path in root.iterdir())
     (root / "index.html").write_text("".join(f'<a href="{name}">{name}</a>\n' for name in names))
-    handler = functools.partial(Quiet, directory=str(tmp_path / "index"))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(tmp_path / "index") as url:
+        yield url
 
 
 def test_pip_install(lab: Lab) -> None:
