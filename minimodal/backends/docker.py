@@ -139,7 +139,7 @@ class DockerBackend:
         request = create_request(
             spec,
             self._owner,
-            command=spec.command or (*spec.image.entrypoint, *agent_command(spec.image.python)),
+            command=spec.command or agent_command(spec.image.python),
             env=self._environment(spec),
             binds=await anyio.to_thread.run_sync(self._binds, spec, directory),
             user=self._user,

@@ -24,6 +24,7 @@ from minimodal.errors import BuildError
 from minimodal.home import Home
 from minimodal.layers import AptInstall, Base, ImageSpec, RunFunction, Workdir, layer_digest
 from minimodal.protocols import Report
+from minimodal.recipe import describe
 from minimodal.types import ImageRef, Mount
 
 from . import apt, base_layer, sandbox_steps
@@ -154,7 +155,7 @@ class BubblewrapBuilder:
                 await to_thread.run_sync(_give_all, self._identity, staged)
                 for run in runs:
                     await self._run(sandbox, run, env, values, report)
-            await to_thread.run_sync(self._finish, step.digest, parent, sandbox)
+            await to_thread.run_sync(self._finish, step, parent, sandbox)
 
     async def _run(
         self,
@@ -206,7 +207,7 @@ class BubblewrapBuilder:
             binds += apt.binds(self._home, identity)
         return BuildSandbox(self._bwrap, identity, draft, below, tuple(dict.fromkeys(binds)))
 
-    def _finish(self, digest: str, parent: str, sandbox: BuildSandbox) -> None:
+    def _finish(self, step: Step, parent: str, sandbox: BuildSandbox) -> None:
         """Make the draft a layer. Blocking."""
         draft = sandbox.draft
         apt.merge(draft.path / "unpacked", draft.files)
@@ -214,9 +215,11 @@ class BubblewrapBuilder:
         for name in ("staged", "unpacked", "shims"):
             remove_tree(draft.path / name)
         sandbox.hand_over()
-        if self._store.find(digest) is not None:
-            self._retire(digest)
-        self._store.commit(draft, digest, parent, {"host": self.host})
+        if self._store.find(step.digest) is not None:
+            self._retire(step.digest)
+        self._store.commit(
+            draft, step.digest, parent, {"host": self.host, "step": describe(step.layer)}
+        )
 
     def _retire(self, digest: str) -> None:
         """A forced build replaces a layer that containers may have open: it goes when we close."""

@@ -38,6 +38,7 @@ from minimodal.recipe import describe
 from minimodal.types import ImageRef, Mount
 
 from . import docker_commands as commands
+from . import in_use
 from .build import Builder, Objects, Step, StepFailed, steps_of
 from .build_function import check_python, inputs_of, run_function_command
 from .docker_base import pull
@@ -47,6 +48,7 @@ from .docker_files import archive, open_root, staging
 from .docker_network_settings import build_network
 from .docker_step import BuildContainers
 from .settings import Settings, image_ref, settings_of
+from .shelves import REPOSITORY, docker_record
 from .staging import place
 from .uv import find_uv
 
@@ -83,6 +85,7 @@ class DockerBuilder:
         await self._look(spec)
         top = await self._builder.build(spec, report)
         name = repository(top.digest)
+        in_use.note(self._home, docker_record(top.digest))
         said = ((await self._api.image(name)) or {}).get("Config") or {}
         env = [tuple(entry.split("=", 1)) for entry in said.get("Env") or () if "=" in entry]
         found = image_ref(spec, name, commands.PYTHON, env)
@@ -114,6 +117,7 @@ class DockerBuilder:
                 self._outdated.add(before["Id"])
                 await self.remove_outdated()
         self._known.add(step.digest)
+        in_use.note(self._home, docker_record(step.digest))
 
     async def remove_outdated(self) -> None:
         """Remove what forced builds have replaced, as far as no container and no image needs it."""
@@ -275,7 +279,7 @@ class DockerBuilder:
 
 def repository(digest: str) -> str:
     """The name under which a layer's image is tagged."""
-    return f"minimodal/{digest}"
+    return f"{REPOSITORY}{digest}"
 
 
 def _parent_of(step: Step) -> str:
