@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     import anyio
+
+    from minimodal.images.build import Secrets, Volumes
 
     from .clock import Clock
     from .config import Config
@@ -39,7 +41,8 @@ class BackendSettings(NamedTuple):
     docker_host: str | None
     runtime: str | None
     engine_id: str
-    resolve_secrets: Callable[[Sequence[str]], Awaitable[Mapping[str, str]]]
+    resolve_secrets: Secrets
+    mount_volumes: Volumes
 
 
 class Host:
@@ -228,8 +231,14 @@ class Host:
                 hold_engine_lock(home, engine_id, role=self.role, sole=self.role == "up")
             )
             objects = await stack.enter_async_context(open_objects(home, engine_id, self._clock))
-            config, resolve = self.config, objects.secrets.resolve
-            settings = BackendSettings(config.docker_host, config.runtime, engine_id, resolve)
+            config = self.config
+            settings = BackendSettings(
+                config.docker_host,
+                config.runtime,
+                engine_id,
+                objects.secrets.resolve,
+                objects.volumes.mounted,
+            )
             choice = await stack.enter_async_context(open_best(config.backend, home, settings))
             sweep_dead_engines(home)
             engine = await stack.enter_async_context(

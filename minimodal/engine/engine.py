@@ -107,7 +107,7 @@ class Engine:
         TunnelOps(self)
         self.terminal = Terminal(self)
         self.sandboxes = Sandboxes(self)
-        self._images: dict[str, ImageRef] = {}
+        self._images: dict[tuple[Any, ...], ImageRef] = {}
         self._building: set[Pool] = set()
         self._bug: Exception | None = None
         self._crashed = anyio.Event()
@@ -200,7 +200,7 @@ class Engine:
         return f"{stem}{self._keys}"
 
     def image_of(self, spec: FunctionSpec) -> ImageRef | None:
-        return self._images.get(spec.image.digest) if spec.image else None
+        return self._images.get(_key(spec.image)) if spec.image else None
 
     def pool_of(self, key: str) -> Pool:
         """The pool of a function's key: "app id/name", or "app name/name" of an app that runs."""
@@ -237,17 +237,17 @@ class Engine:
             raise failures[0]
 
     async def build(self, image: ImageSpec) -> ImageRef:
-        digest = image.digest
-        ref = self._images.get(digest)
+        key = _key(image)
+        ref = self._images.get(key)
         if ref is None or image.force_from is not None:
-            name = digest[:12]
+            name = image.digest[:12]
 
             def report(line: str) -> None:
                 self.events.publish("image.build", name, text=line)
 
             started = self.loop.time()
             try:
-                ref = self._images[digest] = await self.backend.build(image, report)
+                ref = self._images[key] = await self.backend.build(image, report)
             except Error:
                 self.events.publish("image.failed", name)
                 raise
@@ -486,3 +486,8 @@ class Engine:
         await self.sandboxes.close_app(None)
         for pool in self.pools.values():
             self._close_pool(pool)
+
+
+def _key(image: ImageSpec) -> tuple[Any, ...]:
+    """Images with the same layers may differ in what is mounted."""
+    return (image.digest, image.mounts, image.recipe)

@@ -96,9 +96,9 @@ class Pool:
 
     @property
     def mounts(self) -> tuple[Mount, ...]:
+        """Besides those of its image, which the backend adds."""
         sources = self._sources
-        mounts = [Mount("sources", sources, SOURCES_DIR)] if sources else []
-        return (*mounts, *(self.image.mounts if self.image else ()))
+        return (Mount("sources", sources, SOURCES_DIR),) if sources else ()
 
     @property
     def _sources(self) -> str | None:
