@@ -15,7 +15,7 @@ ROOMS = {
     0: "__init__ errors exception types spec_types layers protocols wire codec pickling face tracebacks context "
     "home clock failpoints engine_lock",
     1: "app display callee methods parameters function mapping options specs lookup call cls image volume secret shared policy cron_fields "
-    "named parts shared_keys shared_queue volume_paths volume_reading volume_upload "
+    "named parts users shared_keys shared_queue volume_paths volume_reading volume_upload "
     "endpoints sandbox sandbox_files sandbox_process sandbox_spec tunnel sources connection agent ignore image_arguments localfiles recipe recipe_files "
     "recipe_function source_imports asgi_messages web_requests",
     2: "backends images",

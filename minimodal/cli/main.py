@@ -30,6 +30,7 @@ COMMANDS = {
     "secret": "environment variables of functions, kept encrypted",
     "dict": "named dicts and their entries",
     "queue": "named queues and their items",
+    "user": "weights and quotas of users",
     "token": "make, list and revoke tokens for the API and for endpoints that need one",
     "config": "show the settings in force, and where each came from",
 }

@@ -48,6 +48,7 @@ from .ops import Ops
 from .peer import Cork
 from .planner import Planner
 from .pool import Pool
+from .quotas import QuotaOps
 from .rollout import Rollout
 from .sandboxes import Sandboxes
 from .tenants import Tenants
@@ -77,6 +78,7 @@ class Engine:
         clock: Clock,
         nodes: tuple[Node, ...],
         objects: Objects,
+        tenants: Tenants,
     ) -> None:
         self.id = objects.engine
         self.objects = objects
@@ -86,7 +88,7 @@ class Engine:
         self.loop = asyncio.get_running_loop()
         self.events = EventLog(clock)
         self.logs = LogLines(self.events, self.loop)
-        self.tenants = Tenants()
+        self.tenants = tenants
         self.pools: dict[str, Pool] = {}
         self.apps: dict[str, App] = {}
         self.calls: dict[str, LiveCall] = {}
@@ -95,6 +97,7 @@ class Engine:
         self.blobs: dict[str, bytes] = {}
         self.planner = Planner(self, nodes)
         self.durable: Durable
+        self.quotas: QuotaOps
         self.cork = Cork()
         self.hosting: Hosting
         self.timetable: Timetable
@@ -411,6 +414,12 @@ class Engine:
         pool = self.pools.get(queue.name)
         if pool is not None:
             self.loop.call_soon(pool.dispatch)
+
+    def quotas_changed(self) -> None:
+        """Some user may run more than before."""
+        for pool in self.pools.values():
+            self.loop.call_soon(pool.dispatch)
+        self.planner.wake()
 
     # --- containers ----------------------------------------------------------------------------------
 

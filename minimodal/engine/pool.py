@@ -138,6 +138,11 @@ class Pool:
         self.queue.push(live, live.call.user, live.call.priority)
         self.dispatch()
 
+    def enter(self, live: LiveCall) -> None:
+        """Queue a new call that is on record: no quota and no open breaker refuses it now."""
+        self.queue.push(live, live.call.user, live.call.priority, accepted=True)
+        self.dispatch()
+
     def require_working(self) -> None:
         """Raises CircuitOpen."""
         now = self.engine.loop.time()
