@@ -47,6 +47,9 @@ class InputContext:
 container: ContainerContext | None = None
 current_input: ContextVar[InputContext | None] = ContextVar("minimodal_input", default=None)
 
+acting: ContextVar[tuple[str, int]] = ContextVar("minimodal_user", default=("default", 0))
+"""Whose calls are made here, and with which priority: see users.py."""
+
 lone_input: InputContext | None = None
 """The one input of a process that works on one at a time: for threads that user code starts."""
 

@@ -155,7 +155,8 @@ class Function(Callee, MapMethods[P, R], Generic[P, R, L]):
 
     def _new_call(self, key: str, payload: Payload, stream: bool = False) -> Call:
         here = context.this_input()
-        call = Call(new_id("fc"), key, payload, self._method, stream=stream)
+        user, priority = context.acting.get()
+        call = Call(new_id("fc"), key, payload, self._method, user, priority, stream=stream)
         if here is not None:
             call.parent, call.depth = here.call_id, here.depth + 1
         if context.on_call is not None:
@@ -271,11 +272,13 @@ class _LazyStream(Generic[T]):
     def __init__(self, function: Function[Any, Any, Any], args: Any, kwargs: Any) -> None:
         self._function = function
         self._arguments = args, kwargs
+        self._acting = context.acting.get()
         self._reader: ItemReader[T] | None = None
 
     async def advance(self) -> T:
         if self._reader is None:
             client, call = await self._function._call(*self._arguments, stream=True)
+            call.user, call.priority = self._acting
             await context.ask("call.open", call.payload, client=client, **call_fields(call))
             self._reader = ItemReader(call.id, self._function.name, client)
         return await self._reader.advance()

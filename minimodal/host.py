@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import context
+from . import home as homes
 from .errors import NotRunningError
 from .face import client_threads
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .engine.client import LoopClient
     from .engine.engine import Engine
     from .engine.events import Event
+    from .engine.opening import Settings as EngineSettings
     from .gateway.door import Door, Settings
 
 STOP_TIMEOUT = 30.0
@@ -83,7 +85,8 @@ class Host:
         self._thread = threading.Thread(target=self._run, name="minimodal-engine", daemon=True)
         self._thread.start()
         self._ready.result()
-        self._previous = context.set_client(self.client)
+        self._previous = context.set_client(self.client), homes.hosted
+        homes.hosted = self.config.home or homes.hosted
         self._started = True
         return self
 
@@ -116,7 +119,8 @@ class Host:
             return
         self._stopped = True
         if self._started:
-            context.set_client(self._previous)
+            client, homes.hosted = self._previous
+            context.set_client(client)
         self._stop()
         self._thread.join()
         if self._failure is not None:
@@ -246,7 +250,7 @@ class Host:
                     choice.backend,
                     this_machine(config, has_gpu=bool(choice.backend.describe().gpu)),
                     objects,
-                    durability="full" if config.durability == "full" else "normal",
+                    settings=engine_settings(config),
                     check=lock.check,
                 )
             )
@@ -294,6 +298,19 @@ def this_machine(config: Config, has_gpu: bool) -> tuple[Any, ...]:
     cpu = config.cpu_budget or float(os.cpu_count() or 1)
     gpu = has_gpu or config.gpu == "ignore"
     return (Node("local", cpu, config.memory_budget or total * 4 // 5, gpu),)
+
+
+def engine_settings(config: Config) -> EngineSettings:
+    """What an engine is told of the settings."""
+    from .engine.history import Retention
+    from .engine.opening import Settings
+
+    kept = config.retention
+    return Settings(
+        durability="full" if config.durability == "full" else "normal",
+        max_queued=config.max_queued,
+        retention=Retention(results=kept, rows=max(kept, Retention().rows)),
+    )
 
 
 def _has_uvloop() -> bool:

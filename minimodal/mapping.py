@@ -199,6 +199,7 @@ class _MapRun(Generic[R]):
         self._kwargs = kwargs
         self._ordered = ordered
         self._return_exceptions = return_exceptions
+        self._acting = context.acting.get()  # of where the map was made, not where it is read
         self.total: int | None = None
         self._view: context.MapView | None = None
         self._failed = 0
@@ -266,6 +267,7 @@ class _MapRun(Generic[R]):
             self._exhausted = True
             return
         client, call = await self._function._call(tuple(args), self._kwargs)
+        call.user, call.priority = self._acting
         index = self._sent
         self._sent += 1
         if index == 0:

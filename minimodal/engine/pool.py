@@ -139,6 +139,11 @@ class Pool:
         self.queue.push(live, live.call.user, live.call.priority)
         self.dispatch()
 
+    def enter(self, live: LiveCall) -> None:
+        """Queue a new call that is on record: no quota and no open breaker refuses it now."""
+        self.queue.push(live, live.call.user, live.call.priority, accepted=True)
+        self.dispatch()
+
     def require_working(self) -> None:
         """Raises CircuitOpen."""
         now = self.engine.loop.time()
@@ -377,7 +382,7 @@ class Pool:
     def start_session(self, node: str) -> None:
         """Start one more container, building the image first where that is not done."""
         if self.image is None:
-            self.engine.build_for(self)
+            self.engine.builds.build_for(self)
             return
         ticket = self.breaker.admit(self.engine.loop.time())
         if ticket is None:

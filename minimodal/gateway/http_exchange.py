@@ -66,7 +66,8 @@ class HttpExchange:
         except ConnectionError:
             return  # it left before its request was whole: nobody to answer
         try:
-            exchange = self._gateway.web.open(self._route, self._packed(body, more))
+            user = self._gateway.user_of(self._scope)
+            exchange = self._gateway.web.open(self._route, self._packed(body, more), user)
         except CircuitOpen as error:
             await self._give(answers.unavailable(str(error), self._retry_after()))
             return

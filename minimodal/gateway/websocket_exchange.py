@@ -47,7 +47,8 @@ class WebSocketExchange:
     async def run(self) -> None:
         await self._receive()  # websocket.connect, which the app gets from its agent
         try:
-            exchange = self._gateway.web.open(self._route, self._packed())
+            user = self._gateway.user_of(self._scope)
+            exchange = self._gateway.web.open(self._route, self._packed(), user)
         except CircuitOpen as error:
             retry = self._gateway.web.retry_after(self._route)
             await deny(self._scope, self._send, answers.unavailable(str(error), retry))
