@@ -6,6 +6,8 @@ machine (regions, proxies, …) is accepted and ignored, so that a script writte
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -251,3 +253,9 @@ _CHECKS: dict[str, Any] = {
     "name": _text,
     "runtime": _text,
 }
+
+
+def variant_name(changes: Mapping[str, Any]) -> str:
+    """What tells a variant's pool from others of its function: equal for equal changes."""
+    text = json.dumps(changes, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
