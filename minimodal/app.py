@@ -15,17 +15,19 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from . import context
 from .errors import InvalidError
-from .face import block, both, wait
+from .face import BothContext, both
 from .function import Function, endpoint_of, is_generator_function
 from .options import check
 from .types import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
+
+    from typing_extensions import Unpack
 
     from .cls import Cls
     from .image import Image
+    from .options import ClsOptions, FunctionOptions
     from .protocols import Client
 
 P = ParamSpec("P")
@@ -76,7 +78,7 @@ class App:
         self._image = checked.image
         self._secrets = checked.secrets or ()
         self._volumes = dict(checked.volumes or {})
-        self.registered_functions: dict[str, Function[..., Any]] = {}
+        self.registered_functions: dict[str, Function[..., Any, Any]] = {}
         self.registered_classes: dict[str, Cls[Any]] = {}
         self.registered_entrypoints: dict[str, LocalEntrypoint[..., Any]] = {}
         self._open: tuple[Client, str] | None = None
@@ -120,7 +122,9 @@ class App:
 
     # --- decorators --------------------------------------------------------------------------------
 
-    def function(self, _wrong: Any = None, /, **options: Any) -> _FunctionDecorator:
+    def function(
+        self, _wrong: Any = None, /, **options: Unpack[FunctionOptions]
+    ) -> _FunctionDecorator:
         """Register a function: `@app.function(cpu=1, memory=512, timeout=60, …)`.
 
         Options, with Modal's names: image, secrets, env, volumes, cpu, memory (MiB), gpu, timeout
@@ -132,7 +136,9 @@ class App:
             raise InvalidError("@app.function needs parentheses: write @app.function()")
         return _FunctionDecorator(self, options)
 
-    def cls(self, _wrong: Any = None, /, **options: Any) -> Callable[[type[T]], Cls[T]]:
+    def cls(
+        self, _wrong: Any = None, /, **options: Unpack[ClsOptions]
+    ) -> Callable[[type[T]], Cls[T]]:
         """Register a class whose methods run in containers that keep its state.
 
         Takes the options of `@app.function` but schedule, name and is_generator. What is marked with
@@ -152,7 +158,7 @@ class App:
         method: str = "GET",
         label: str | None = None,
         requires_proxy_auth: bool = False,
-    ) -> Callable[[Any], Function[..., Any]]:
+    ) -> Callable[[Any], Function[..., Any, Any]]:
         """Answer requests for a path with this function, without any web framework.
 
         Parts of the path in braces, the query and a JSON body's fields become its arguments by name;
@@ -167,13 +173,13 @@ class App:
             raise InvalidError('@app.web_endpoint needs a path: @app.web_endpoint("/hello")')
         endpoint = simple_endpoint(path, method, label, requires_proxy_auth)
 
-        def register(raw: Any) -> Function[..., Any]:
+        def register(raw: Any) -> Function[..., Any, Any]:
             if isinstance(raw, Function):
                 mark(raw.raw, endpoint, "@app.web_endpoint")  # type: ignore[arg-type]  # it has code
                 _check_web(raw)
                 return raw
             mark(raw, endpoint, "@app.web_endpoint")
-            function: Function[..., Any] = self.function()(raw)
+            function: Function[..., Any, Any] = self.function()(raw)
             function._implicit = True
             return function
 
@@ -341,7 +347,7 @@ class App:
             await context.ask("app.close", client=client, id=app_id)
 
 
-class AppRun:
+class AppRun(BothContext["App"]):
     """The block of `app.run()`; works with `with` and with `async with`."""
 
     def __init__(self, app: App, name: str | None) -> None:
@@ -349,7 +355,7 @@ class AppRun:
         if name:
             app._name = name
 
-    async def _start(self) -> App:
+    async def _enter(self) -> App:
         self._app._explicit = True
         try:
             await self._app._send(context.get_client(), new_id("ap"))
@@ -358,41 +364,24 @@ class AppRun:
             raise
         return self._app
 
-    def __enter__(self) -> App:
-        return block(self._start())
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        block(self._app._close())
-
-    async def __aenter__(self) -> App:
-        return await wait(self._start())
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await wait(self._app._close())
+    async def _leave(self, error: BaseException | None) -> None:
+        await self._app._close()
 
 
 class _FunctionDecorator:
     """Keeps the user's signature: generators become Functions of their item type."""
 
-    def __init__(self, app: App, options: dict[str, Any]) -> None:
+    def __init__(self, app: App, options: FunctionOptions) -> None:
         self._app = app
         self._options = check("@app.function", options)
 
     @overload
-    def __call__(self, raw: Callable[P, Coroutine[Any, Any, R]]) -> Function[P, R]: ...
+    def __call__(
+        self, raw: Callable[P, Coroutine[Any, Any, R]]
+    ) -> Function[P, R, Coroutine[Any, Any, R]]: ...
 
     @overload
-    def __call__(self, raw: Callable[P, R]) -> Function[P, R]: ...
+    def __call__(self, raw: Callable[P, R]) -> Function[P, R, R]: ...
 
     def __call__(self, raw: Any) -> Any:
         if inspect.isclass(raw):
@@ -413,7 +402,7 @@ class _FunctionDecorator:
         if options.schedule is not None:
             _require_no_arguments(raw)
         name = options.name or raw.__name__
-        function: Function[..., Any] = Function(
+        function: Function[..., Any, Any] = Function(
             raw, self._app, name, options, is_generator=generator
         )
         _check_web(function)
@@ -421,7 +410,7 @@ class _FunctionDecorator:
         return function
 
 
-def _check_web(function: Function[..., Any]) -> None:
+def _check_web(function: Function[..., Any, Any]) -> None:
     """Some options say how a call is repeated or started; a web request is neither."""
     options = function._options
     if endpoint_of(function.raw) is None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import AsyncIterable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from . import context, pickling, tracebacks
 from .errors import (
@@ -16,13 +16,14 @@ from .errors import (
     InvalidError,
     error_named,
 )
-from .face import Both, BothIterator, both, both_function, stalls_loop
+from .face import BothIterator, block, both, stalls_loop, wait
 from .types import Buffer, Call, CallState, Failure, Outcome, Payload
 
 if TYPE_CHECKING:
     from .protocols import Client
 
 T = TypeVar("T")
+R = TypeVar("R", covariant=True)
 
 source_paths: dict[str, str] = {}
 """Container directories of sources and where they are on this machine, for tracebacks."""
@@ -148,8 +149,31 @@ class ItemReader(Generic[T]):
             await context.ask("call.cancel", client=self._client, id=self._id)
 
 
-class FunctionCall(Generic[T]):
+async def _gather(*calls: FunctionCall[T]) -> list[T]:
+    for call in calls:
+        if not isinstance(call, FunctionCall):
+            raise InvalidError(f"gather takes the handles that spawn() gives, not {call!r}")
+    # One after the other costs nothing: the calls themselves run in parallel.
+    return [await call._get(None) for call in calls]
+
+
+class _Gather:
+    """The results of several calls, in their order. The first failure is raised. Also `.aio`."""
+
+    def __call__(self, *calls: FunctionCall[T]) -> list[T]:
+        return block(_gather(*calls))
+
+    async def aio(self, *calls: FunctionCall[T]) -> list[T]:
+        return await wait(_gather(*calls))
+
+
+gather = _Gather()
+
+
+class FunctionCall(Generic[R]):
     """A call that runs, or has run, somewhere else. Its result is kept and can be read repeatedly."""
+
+    gather = gather
 
     def __init__(self, object_id: str, function: str = "", client: Client | None = None) -> None:
         self._id = object_id
@@ -181,7 +205,7 @@ class FunctionCall(Generic[T]):
         return FunctionCall(object_id)
 
     @both
-    async def get(self, timeout: float | None = None, *, index: int = 0) -> T:
+    async def get(self, timeout: float | None = None, *, index: int = 0) -> R:
         """Wait for the result, at most `timeout` seconds; 0 only looks.
 
         Raises the function's own exception, or the builtin TimeoutError when `timeout` is over
@@ -191,21 +215,27 @@ class FunctionCall(Generic[T]):
         return await self._get(timeout)
 
     @both
-    async def result(self, timeout: float | None = None) -> T:
+    async def result(self, timeout: float | None = None) -> R:
         """The same as `get`."""
         return await self._get(timeout)
 
-    async def _get(self, timeout: float | None) -> T:
+    async def _get(self, timeout: float | None) -> R:
         _refuse_to_wait_for_oneself(self._id)
         reply = await context.ask("call.wait", client=self._client, id=self._id, timeout=timeout)
         if not reply.fields:
             raise builtins.TimeoutError(f"{self._function} has not finished after {timeout} s")
-        value: T = value_of(outcome_from(reply.fields, reply.payload), self._function)
+        value: R = value_of(outcome_from(reply.fields, reply.payload), self._function)
         return value
 
-    def stream(self) -> BothIterator[T]:
+    @overload
+    def stream(self: FunctionCall[Iterable[T]]) -> BothIterator[T]: ...
+
+    @overload
+    def stream(self: FunctionCall[AsyncIterable[T]]) -> BothIterator[T]: ...
+
+    def stream(self) -> BothIterator[Any]:
         """The items of a generator that was spawned, as they are produced (`for` or `async for`)."""
-        reader: ItemReader[T] = ItemReader(self._id, self._function, self._client)
+        reader: ItemReader[Any] = ItemReader(self._id, self._function, self._client)
         return BothIterator(reader.advance, reader.close)
 
     @both
@@ -233,19 +263,3 @@ class FunctionCall(Generic[T]):
     def __reduce__(self) -> Any:
         # A handle travels as its id: the other side has its own client.
         return FunctionCall, (self._id, self._function)
-
-    @staticmethod
-    def gather(*calls: FunctionCall[Any]) -> list[Any]:
-        """The results of several calls, in their order. The first failure is raised."""
-        return gather(*calls)
-
-
-async def _gather(*calls: FunctionCall[Any]) -> list[Any]:
-    for call in calls:
-        if not isinstance(call, FunctionCall):
-            raise InvalidError(f"gather takes the handles that spawn() gives, not {call!r}")
-    # One after the other costs nothing: the calls themselves run in parallel.
-    return [await call._get(None) for call in calls]
-
-
-gather: Both[..., list[Any]] = both_function(_gather)

@@ -23,11 +23,15 @@ from .options import Arguments, Options, check
 from .types import ClassShape
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from .app import App
+    from .options import ClsOptions
     from .protocols import Client
 
 P = ParamSpec("P")
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)
+L = TypeVar("L", covariant=True)
 T = TypeVar("T")
 
 
@@ -106,7 +110,7 @@ class Cls(Callee, Generic[T]):
         del environment_name, version  # one environment on one machine
         return Cls(None, None, name, Options(), key=f"{app_name}/{name}")
 
-    def with_options(self, **options: Any) -> Cls[T]:
+    def with_options(self, **options: Unpack[ClsOptions]) -> Cls[T]:
         """The same class with other options and pools of its own. Lazy; chainable.
 
         Takes the options of `@app.cls`. Secrets and volumes replace the earlier ones. Raises
@@ -176,7 +180,7 @@ class Obj:
         self._cls = cls
         self._arguments = args, kwargs
         self._pool = _ObjectCallee(self)
-        self._bound: dict[str, BoundMethod[..., Any]] = {}
+        self._bound: dict[str, BoundMethod[..., Any, Any]] = {}
         self._instance: Any = None
         self._entered = False
         self._lock = threading.RLock()
@@ -206,11 +210,11 @@ class Obj:
             raise AttributeError(f"{self!r} has no {name!r} here: only its methods are known")
         return self._bound.get(name) or self._bind(_named_method(name, self._cls.shape))
 
-    def _bind(self, method: Method[P, R]) -> BoundMethod[P, R]:
+    def _bind(self, method: Method[P, R, L]) -> BoundMethod[P, R, L]:
         known = self._bound.get(method.name)
         if known is None or known.raw is not method.raw:  # super() takes the parent's
             known = self._bound[method.name] = BoundMethod(self, method)
-        return cast("BoundMethod[P, R]", known)
+        return cast("BoundMethod[P, R, L]", known)
 
     # --- the instance in this process --------------------------------------------------------------
 
@@ -240,7 +244,7 @@ def _object(cls: Cls[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Obj
     return Obj(cls, args, kwargs)
 
 
-def _named_method(name: str, shape: ClassShape | None) -> Method[..., Any]:
+def _named_method(name: str, shape: ClassShape | None) -> Method[..., Any, Any]:
     """Stands for a method of a class whose code is not here."""
 
     def elsewhere(*args: Any, **kwargs: Any) -> Any:
@@ -332,10 +336,10 @@ class _ObjectCallee(Callee):
         return await super()._resolve(client)
 
 
-class BoundMethod(Function[P, R]):
+class BoundMethod(Function[P, R, L]):
     """A method of one object. It shares the object's pool with the other methods."""
 
-    def __init__(self, obj: Obj, method: Method[P, R]) -> None:
+    def __init__(self, obj: Obj, method: Method[P, R, L]) -> None:
         cls = obj._cls
         super().__init__(
             method.raw,
@@ -347,7 +351,7 @@ class BoundMethod(Function[P, R]):
         )
         self._obj = obj
 
-    def local(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def local(self, *args: P.args, **kwargs: P.kwargs) -> L:
         """Run it on the instance in this process, after its @enter methods have run once."""
         assert self.raw is not None
         if self._obj._cls.raw is None:
@@ -361,12 +365,12 @@ class BoundMethod(Function[P, R]):
                     f"{self._obj._cls.name} has an async @enter, so the first .local() must be of an "
                     f"async method, and {self._method} is none"
                 )
-            return cast(R, _enter_and_call(enters, bound, args, kwargs))
+            return cast(L, _enter_and_call(enters, bound, args, kwargs))
         for enter in enters:
             enter()
         return bound(*args, **kwargs)  # type: ignore[no-any-return]  # the user's value
 
-    def with_options(self, **options: Any) -> Function[P, R]:
+    def with_options(self, **options: Unpack[ClsOptions]) -> Function[P, R, L]:
         """Not for one method: all methods of an object share its containers."""
         cls = self._obj._cls.name
         raise InvalidError(f"use {cls}.with_options(…)().{self._method}: a class has one pool")
@@ -414,7 +418,7 @@ async def _enter_and_call(
     return await bound(*args, **kwargs)
 
 
-def decorate(app: App, given: dict[str, Any]) -> Callable[[type[T]], Cls[T]]:
+def decorate(app: App, given: ClsOptions) -> Callable[[type[T]], Cls[T]]:
     """What `@app.cls(**given)` does to a class. Raises InvalidError for misuse."""
     options = check("@app.cls", given)
     for name in ("schedule", "name", "is_generator"):
@@ -436,7 +440,7 @@ def decorate(app: App, given: dict[str, Any]) -> Callable[[type[T]], Cls[T]]:
 def _shape(raw: type) -> ClassShape:
     for name, value in members(raw).items():
         if inspect.isfunction(value) and hasattr(value, "__minimodal_options__"):
-            method: Method[..., Any] = Method(value)  # @batched alone makes a method
+            method: Method[..., Any, Any] = Method(value)  # @batched alone makes a method
             setattr(raw, name, method)
             method.__set_name__(raw, name)
     methods = methods_of(raw)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from collections.abc import AsyncIterable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from . import context, pickling
 from .call import FunctionCall, ItemReader, call_fields, value_of
@@ -16,25 +16,50 @@ from .options import Options, check
 from .types import Call, Outcome, Payload, new_id
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from .app import App
+    from .options import ClsOptions
     from .protocols import Abandon, Client
     from .types import WebEndpoint
 
 P = ParamSpec("P")
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)  # what a call gives
+L = TypeVar("L", covariant=True)  # what it gives here: R, or a coroutine of an async function
 T = TypeVar("T")
 
 
-class Function(Callee, MapMethods[P, R], Generic[P, R]):
+class _RemoteGenOf:
+    """The attribute `remote_gen`, typed by what the user's generator yields."""
+
+    @overload
+    def __get__(
+        self, instance: Function[P, Iterable[T], Any], owner: Any = None
+    ) -> RemoteGen[P, T]: ...
+
+    @overload
+    def __get__(
+        self, instance: Function[P, AsyncIterable[T], Any], owner: Any = None
+    ) -> RemoteGen[P, T]: ...
+
+    @overload
+    def __get__(self, instance: None, owner: Any = None) -> _RemoteGenOf: ...
+
+    def __get__(self, instance: Function[P, Any, Any] | None, owner: Any = None) -> Any:
+        return self if instance is None else RemoteGen(instance)
+
+
+class Function(Callee, MapMethods[P, R], Generic[P, R, L]):
     """A function that runs in containers of its own. Made by `@app.function()` or `from_name`.
 
     `f.remote(x)` runs it in a container and waits; `f.local(x)` runs it here. Each way that does I/O
-    also has `.aio`, which is awaited.
+    also has `.aio`, which is awaited. As a type it is `Function[parameters, result, local result]`;
+    the last two differ for an `async def`.
     """
 
     def __init__(
         self,
-        raw: Callable[P, R] | None,
+        raw: Callable[P, L] | None,
         app: App | None,
         name: str,
         options: Options,
@@ -42,7 +67,7 @@ class Function(Callee, MapMethods[P, R], Generic[P, R]):
         method: str = "",
         key: str | None = None,
         is_generator: bool = False,
-        base: tuple[Function[P, R], Options] | None = None,
+        base: tuple[Function[P, R, L], Options] | None = None,
     ) -> None:
         self._address(name, app, options, key, base)
         self.raw = raw
@@ -77,11 +102,11 @@ class Function(Callee, MapMethods[P, R], Generic[P, R]):
     def is_generator(self) -> bool:
         return self._generator
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> L:
         """Run it here, as if it were not decorated."""
         return self.local(*args, **kwargs)
 
-    def local(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def local(self, *args: P.args, **kwargs: P.kwargs) -> L:
         """Run the original function in this process, without its image, secrets or limits."""
         if self.raw is None:
             raise InvalidError(
@@ -105,10 +130,8 @@ class Function(Callee, MapMethods[P, R], Generic[P, R]):
 
         return await Pending(start)
 
-    @property
-    def remote_gen(self) -> _RemoteGen[P, Any]:
-        """Run a generator in a container; items arrive while it runs. For `for` and `async for`."""
-        return _RemoteGen(self)
+    remote_gen = _RemoteGenOf()
+    """Run a generator in a container; items arrive while it runs. For `for` and `async for`."""
 
     @both
     async def spawn(self, /, *args: P.args, **kwargs: P.kwargs) -> FunctionCall[R]:
@@ -171,7 +194,7 @@ class Function(Callee, MapMethods[P, R], Generic[P, R]):
 
     # --- variants and look-up ----------------------------------------------------------------------
 
-    def with_options(self, **options: Any) -> Function[P, R]:
+    def with_options(self, **options: Unpack[ClsOptions]) -> Function[P, R, L]:
         """The same function with other options and a container pool of its own. Lazy; chainable.
 
         Takes the options of `@app.function`, such as cpu, memory, timeout, retries, max_containers.
@@ -181,15 +204,15 @@ class Function(Callee, MapMethods[P, R], Generic[P, R]):
 
     def with_concurrency(
         self, *, max_inputs: int, target_inputs: int | None = None
-    ) -> Function[P, R]:
+    ) -> Function[P, R, L]:
         """The same function with other values of `@concurrent`, and a pool of its own."""
         return self._variant(with_max_inputs(self._name, max_inputs, target_inputs))
 
-    def with_batching(self, *, max_batch_size: int, wait_ms: int) -> Function[P, R]:
+    def with_batching(self, *, max_batch_size: int, wait_ms: int) -> Function[P, R, L]:
         """The same function with other values of `@batched`, and a pool of its own."""
         return self._variant(with_batches(self._name, max_batch_size, wait_ms))
 
-    def _variant(self, options: Options) -> Function[P, R]:
+    def _variant(self, options: Options) -> Function[P, R, L]:
         return Function(
             self.raw,
             self._app,
@@ -206,7 +229,7 @@ class Function(Callee, MapMethods[P, R], Generic[P, R]):
     @staticmethod
     def from_name(
         app_name: str, name: str, *, environment_name: str | None = None, version: Any = None
-    ) -> Function[..., Any]:
+    ) -> Function[..., Any, Any]:
         """A function of an app that is deployed, or runs now, in this home. Does no I/O.
 
         Using it raises NotFoundError where there is none of that name.
@@ -223,18 +246,18 @@ class Function(Callee, MapMethods[P, R], Generic[P, R]):
         return _from_key, (self._portable_key(), self._name, self._generator)
 
 
-def _from_key(key: str, name: str, is_generator: bool) -> Function[..., Any]:
+def _from_key(key: str, name: str, is_generator: bool) -> Function[..., Any, Any]:
     return Function(None, None, name, Options(), key=key, is_generator=is_generator)
 
 
-def _variant_of(base: Function[..., Any], options: Options) -> Function[..., Any]:
+def _variant_of(base: Function[..., Any, Any], options: Options) -> Function[..., Any, Any]:
     return base._variant(options)
 
 
-class _RemoteGen(Generic[P, T]):
+class RemoteGen(Generic[P, T]):
     """`f.remote_gen(...)` and `f.remote_gen.aio(...)`: the same two-faced iterator."""
 
-    def __init__(self, function: Function[P, Any]) -> None:
+    def __init__(self, function: Function[P, Any, Any]) -> None:
         self._function = function
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> BothIterator[T]:
@@ -252,7 +275,7 @@ class _RemoteGen(Generic[P, T]):
 class _LazyStream(Generic[T]):
     """Starts the call when the first item is asked for."""
 
-    def __init__(self, function: Function[Any, Any], args: Any, kwargs: Any) -> None:
+    def __init__(self, function: Function[Any, Any, Any], args: Any, kwargs: Any) -> None:
         self._function = function
         self._arguments = args, kwargs
         self._reader: ItemReader[T] | None = None

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .protocols import Abandon
 
 P = ParamSpec("P")
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)
 
 WINDOW = 1000
 
@@ -38,7 +38,7 @@ WINDOW = 1000
 class _MapMethod(Generic[P, R]):
     """`f.map(...)` and `f.map.aio(...)`; `spread` is starmap's way of taking one tuple each."""
 
-    def __init__(self, function: Function[P, R], name: str, spread: bool) -> None:
+    def __init__(self, function: Function[P, R, Any], name: str, spread: bool) -> None:
         self._function = function
         self._name = name
         self._spread = spread
@@ -116,7 +116,7 @@ class MapMethods(Generic[P, R]):
     async def spawn_map(self, *inputs: Any, kwargs: Mapping[str, Any] = {}) -> None:
         """Start one durable call for each input and wait for none."""
         source = _inputs(inputs, spread=False)
-        function: Function[Any, Any] = self  # type: ignore[assignment]  # always a Function
+        function: Function[Any, Any, Any] = self  # type: ignore[assignment]  # always a Function
         async for args in _each(source):
             client, call = await function._call(args, dict(kwargs))
             await context.ask("call.spawn", call.payload, client=client, **call_fields(call))
@@ -162,7 +162,7 @@ class _MapRun(Generic[R]):
 
     def __init__(
         self,
-        function: Function[Any, Any],
+        function: Function[Any, Any, Any],
         source: Iterator[Any] | AsyncIterator[Any],
         kwargs: dict[str, Any],
         ordered: bool,

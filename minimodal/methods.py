@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from .function import Function
 
 P = ParamSpec("P")
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)
+L = TypeVar("L", covariant=True)  # what it gives here: R, or a coroutine
 F = TypeVar("F", bound="Callable[..., Any]")
 
 HOOK = "__minimodal_hook__"
@@ -30,10 +31,10 @@ class Hook:
     snap: bool = False
 
 
-class Method(Generic[P, R]):
+class Method(Generic[P, R, L]):
     """A method that can run in a container. Taken from an object it is a Function."""
 
-    def __init__(self, raw: Callable[..., R], is_generator: bool | None = None) -> None:
+    def __init__(self, raw: Callable[..., L], is_generator: bool | None = None) -> None:
         generator = inspect.isgeneratorfunction(raw) or inspect.isasyncgenfunction(raw)
         self.raw = raw
         self.is_generator = generator if is_generator is None else is_generator
@@ -45,14 +46,14 @@ class Method(Generic[P, R]):
     def __set_name__(self, owner: type, name: str) -> None:
         self.name, self.owner = name, owner.__name__
 
-    def __get__(self, instance: object, owner: type | None = None) -> Function[P, R]:
+    def __get__(self, instance: object, owner: type | None = None) -> Function[P, R, L]:
         if instance is None:
             return self  # type: ignore[return-value]  # of a class: only good for its hint below
         from .cls import object_of
 
         return object_of(instance)._bind(self)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> R:
+    def __call__(self, *args: Any, **kwargs: Any) -> L:
         """`Parent.method(self, …)` in a subclass."""
         return self.raw(*args, **kwargs)
 
@@ -74,10 +75,10 @@ class _MethodDecorator:
     @overload
     def __call__(
         self, raw: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]
-    ) -> Method[P, R]: ...
+    ) -> Method[P, R, Coroutine[Any, Any, R]]: ...
 
     @overload
-    def __call__(self, raw: Callable[Concatenate[Any, P], R]) -> Method[P, R]: ...
+    def __call__(self, raw: Callable[Concatenate[Any, P], R]) -> Method[P, R, R]: ...
 
     def __call__(self, raw: Any) -> Any:
         _require_function("@method", raw)
@@ -157,7 +158,7 @@ def members(cls: type) -> dict[str, Any]:
     return found
 
 
-def methods_of(cls: type) -> dict[str, Method[..., Any]]:
+def methods_of(cls: type) -> dict[str, Method[..., Any, Any]]:
     return {name: each for name, each in members(cls).items() if isinstance(each, Method)}
 
 

@@ -10,14 +10,16 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from .errors import ConflictError, InvalidError
 from .types import Batching, Payload, Resources, RetryPolicy, Scaling
 
 if TYPE_CHECKING:
     from .image import Image
-    from .policy import Cron, Period
+    from .policy import Cron, Period, Retries
+    from .secret import Secret
+    from .volume import Volume
 
 IGNORED = frozenset(
     "cloud region routing_region nonpreemptible proxy i6pn experimental_options restrict_modal_access "
@@ -33,6 +35,49 @@ RESOURCE_OPTIONS = ("cpu", "memory", "gpu")
 SCALING_OPTIONS = ("min_containers", "max_containers", "buffer_containers", "scaledown_window")
 DEFAULT_RESOURCES = Resources()
 DEFAULT_SCALING = Scaling()
+
+
+class ClsOptions(TypedDict, total=False):
+    """What `@app.cls` takes, for editors and type checkers; the decorators' docstrings explain it."""
+
+    image: Image | None
+    secrets: Sequence[Secret] | None
+    env: Mapping[str, str | None] | None
+    volumes: Mapping[Any, Volume] | None
+    cpu: float | tuple[float, float] | None
+    memory: int | tuple[int, int] | None
+    gpu: str | Sequence[str] | None
+    timeout: float
+    startup_timeout: float | None
+    retries: int | Retries | None
+    min_containers: int | None
+    max_containers: int | None
+    buffer_containers: int | None
+    scaledown_window: float | None
+    single_use_containers: bool
+    serialized: bool
+    block_network: bool
+    runtime: str | None
+    cloud: Any
+    region: Any
+    routing_region: Any
+    nonpreemptible: Any
+    proxy: Any
+    i6pn: Any
+    experimental_options: Any
+    restrict_modal_access: Any
+    enable_memory_snapshot: Any
+    network_file_systems: Any
+    ephemeral_disk: Any
+    include_source: Any
+
+
+class FunctionOptions(ClsOptions, total=False):
+    """What `@app.function` takes."""
+
+    schedule: Cron | Period | None
+    name: str | None
+    is_generator: bool | None
 
 
 @dataclass(frozen=True)

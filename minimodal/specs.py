@@ -121,7 +121,7 @@ async def target_of(
 
 
 async def spec_of(
-    app: App, app_id: str, function: Function[Any, Any] | Cls[Any], snapshots: Snapshots
+    app: App, app_id: str, function: Function[Any, Any, Any] | Cls[Any], snapshots: Snapshots
 ) -> FunctionSpec:
     """The spec of a function or class of `app`, with the app's defaults merged in."""
     options = function._options

@@ -43,6 +43,7 @@ OWNERS = {
     "rich": "cli",
     "starlette": "gateway",
     "tomli": "config",
+    "typing_extensions": "app cls function",  # for type checkers only
     "uv": "backends images cli",
     "uvicorn": "gateway",
     "uvloop": "host",

@@ -25,7 +25,7 @@ class Target:
 
     name: str
     app: App
-    thing: LocalEntrypoint[..., Any] | Function[..., Any]
+    thing: LocalEntrypoint[..., Any] | Function[..., Any, Any]
 
     @property
     def is_local(self) -> bool:

@@ -124,10 +124,13 @@ def _trim(part: traceback.TracebackException, seen: set[int]) -> None:
 
 
 def _user_frames(part: traceback.TracebackException) -> list[traceback.FrameSummary]:
-    """All frames but ours, and but the standard library's that lead from us to the user's code."""
+    """All frames but ours, and but those that lead from us to the user's code."""
     frames = [frame for frame in part.stack if not frame.filename.startswith(PACKAGE)]
-    first = next((i for i, frame in enumerate(frames) if not _is_plumbing(frame.filename)), None)
-    return [] if first is None else frames[first:]
+    for is_start in (_is_own, lambda filename: not _is_plumbing(filename)):
+        first = next((i for i, frame in enumerate(frames) if is_start(frame.filename)), None)
+        if first is not None:
+            return frames[first:]
+    return []
 
 
 def _last_own_frame(error: BaseException) -> traceback.FrameSummary | None:
