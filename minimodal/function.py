@@ -165,13 +165,20 @@ class Function(Callee, MapMethods[P, R], Generic[P, R, L]):
 
     @both
     async def get_web_url(self) -> str | None:
-        """The URL of its web endpoint, None where it has none. Opens its app if need be."""
+        """The URL of its web endpoint, None where it has none. Opens its app if need be.
+
+        The parameters of an object travel in the query, such as `?name=small`.
+        """
         if self.raw is not None and endpoint_of(self.raw) is None:
             return None
         client, key = await self._place()
         reply = await context.ask("web.url", client=client, key=key, method=self._method)
         url: str | None = reply.fields["url"]
-        return url
+        query = await self._url_query(client) if url else ""
+        return f"{url}?{query}" if query else url
+
+    async def _url_query(self, client: Client) -> str:
+        return ""
 
     def _require_no_endpoint(self) -> None:
         if self.raw is not None and endpoint_of(self.raw) is not None:

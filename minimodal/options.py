@@ -6,6 +6,8 @@ ignored or refused on one machine is in compat.py.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -296,3 +298,9 @@ _CHECKS: dict[str, Any] = {
     "name": _text,
     "runtime": _text,
 }
+
+
+def variant_name(changes: Mapping[str, Any]) -> str:
+    """What tells a variant's pool from others of its function: equal for equal changes."""
+    text = json.dumps(changes, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
