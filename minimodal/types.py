@@ -47,6 +47,8 @@ class Payload(NamedTuple):
 
     @property
     def nbytes(self) -> int:
+        if not self.buffers:
+            return len(self.data)
         return len(self.data) + sum(memoryview(b).nbytes for b in self.buffers)
 
 
@@ -134,8 +136,7 @@ class Failure:
     payload: Payload | None = None  # pickled RemoteException record; only the caller unpickles it
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a call ended. Exactly one of `value` (state OK) and `failure` is set."""
 
     state: CallState

@@ -58,6 +58,9 @@ class Kind(IntEnum):
     ABANDON = 33  # C → E: request `seq` is no longer wanted
 
 
+_KINDS = {kind.value: kind for kind in Kind}  # a look-up costs a tenth of Kind(number)
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one peer may send. Bytes."""
@@ -158,26 +161,29 @@ class Decoder:
             raise ProtocolError(f"frame of kind {kind} over the limit or of another version")
         if count > limits.buffers:
             raise ProtocolError(f"frame with {count} buffers; the limit is {limits.buffers}")
-        try:
-            known = Kind(kind)
-        except ValueError:
-            raise ProtocolError(f"unknown frame kind {kind}") from None
+        known = _KINDS.get(kind)
+        if known is None:
+            raise ProtocolError(f"unknown frame kind {kind}")
         fixed = HEADER.size + 8 * count + meta_len
         if available < fixed:
             return False
         at = self._start + HEADER.size
-        lengths = struct.unpack_from(f"<{count}Q", self._scratch, at)
-        if body_len + sum(lengths) > limits.body_bytes:
-            raise ProtocolError(f"frame of {body_len + sum(lengths)} bytes is over the limit")
-        at += 8 * count
+        lengths: tuple[int, ...] = ()
+        whole = body_len
+        if count:
+            lengths = struct.unpack_from(f"<{count}Q", self._scratch, at)
+            at += 8 * count
+            whole += sum(lengths)
+            if whole > limits.body_bytes:
+                raise ProtocolError(f"frame of {whole} bytes is over the limit")
         try:
             meta = self._scratch[at : at + meta_len].decode()
         except UnicodeDecodeError:
             raise ProtocolError("frame whose meta is not UTF-8") from None
         at += meta_len
-        whole = body_len + sum(lengths)
         if self._end - at >= whole:
-            parts = _split(bytes(self._scratch[at : at + whole]), (body_len, *lengths))
+            data = bytes(self._scratch[at : at + whole])
+            parts = _split(data, (body_len, *lengths)) if count else Payload(data)
             self._start = at + whole
             self._on_frame(Frame(known, seq, meta, parts))
             return self._start < self._end
@@ -190,8 +196,6 @@ class Decoder:
 
 
 def _split(whole: bytes, lengths: tuple[int, ...]) -> Payload:
-    if len(lengths) == 1:
-        return Payload(whole)
     view = memoryview(whole)
     parts: list[Buffer] = []
     at = 0
