@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from .errors import ProtocolError
 from .types import Buffer, Payload
@@ -61,8 +61,7 @@ class Kind(IntEnum):
 _KINDS = {kind.value: kind for kind in Kind}  # a look-up costs a tenth of Kind(number)
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """What one peer may send. Bytes."""
 
     meta_bytes: int = 4 << 20
@@ -70,12 +69,14 @@ class Limits:
     buffers: int = 1024
 
 
-@dataclass(slots=True)
 class Frame:
-    kind: Kind
-    seq: int
-    meta: str
-    payload: Payload
+    __slots__ = ("kind", "meta", "payload", "seq")
+
+    def __init__(self, kind: Kind, seq: int, meta: str, payload: Payload) -> None:
+        self.kind = kind
+        self.seq = seq
+        self.meta = meta
+        self.payload = payload
 
 
 def encode(

@@ -425,7 +425,7 @@ class Pool:
         self.engine.logs.end(self.name, session.id)
         self.engine.planner.wake()
 
-    def start_failed(self, session: Session, failure: Failure, in_enter: bool) -> None:
+    def start_failed(self, session: Session, failure: Failure, again: bool) -> None:
         """A container did not become ready: tried again a few times, then what waits fails.
 
         What cannot get better by itself (an import that raises) fails at once.
@@ -435,7 +435,7 @@ class Pool:
         self.start_failures += 1
         self.breaker.failure(session.ticket, now, f"{failure.type}: {failure.message}")
         self.retry_start_at = now + 0.1 * 2 ** min(self.start_failures, 8)
-        again = in_enter and self.start_failures < MAX_START_FAILURES
+        again = again and self.start_failures < MAX_START_FAILURES
         if self._any_ready() or (again and not self.breaker.fails_fast(now)):
             return
         self.start_failures = 0
