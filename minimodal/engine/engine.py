@@ -219,17 +219,20 @@ class Engine:
     def run(self, call: Call, done: Waiter) -> None:
         """Take an attached call; `done` gets its outcome, also where it is refused."""
         try:
-            if self.keeps(call):
+            pool = self.pool_of(call.function)
+            if self._keeps(call, pool):
                 self.tasks.start_soon(self.durable.run_attached, call, done)
             else:
-                self.accept(call).waiters.append(done)
+                self._accept(call, pool, False).waiters.append(done)
         except Error as error:
             done(failed(CallState.ERROR, name_of(error), str(error)))
 
     def keeps(self, call: Call) -> bool:
         """Whether a call is put on record though somebody waits for it: of a deployed app, and no
         web request. Raises NotFoundError."""
-        pool = self.pool_of(call.function)
+        return self._keeps(call, self.pool_of(call.function))
+
+    def _keeps(self, call: Call, pool: Pool) -> bool:
         app = self.apps.get(pool.spec.app)
         if app is None or not app.deployed or call.stream:
             return False
@@ -242,11 +245,14 @@ class Engine:
 
         Raises NotFoundError for an unknown function, ResourceExhaustedError over a queue's quota.
         """
-        live = self.admit(call, self.pool_of(call.function), keep)
+        return self._accept(call, self.pool_of(call.function), keep)
+
+    def _accept(self, call: Call, pool: Pool, keep: bool) -> LiveCall:
+        live = self.admit(call, pool, keep)
         try:
-            live.pool.submit(live)
+            pool.submit(live)
         except Error:
-            live.pool.unfinished -= 1
+            pool.unfinished -= 1
             del self.calls[call.id]
             self._kept.pop(call.id, None)
             raise
@@ -274,15 +280,16 @@ class Engine:
         live.outcome = outcome
         live.state = outcome.state
         call_id = live.call.id
+        now = self.loop.time()
         if not live.durable:
-            self.recent.append(ended(live, outcome, self.loop.time()))
+            self.recent.append(ended(live, outcome, now))
         if call_id not in self._kept:
             del self.calls[call_id]
         elif len(self._kept) > KEPT_OUTCOMES:
             self._forget_oldest()
         live.call.payload = EMPTY  # the arguments may be large
         begun = live.started_at if live.attempts or live.slot or outcome.attempts else None
-        live.pool.tally.add(outcome.state, self.loop.time(), live.queued_at, begun)
+        live.pool.tally.add(outcome.state, now, live.queued_at, begun)
         waiters, live.waiters = live.waiters, []
         for waiter in waiters:
             waiter(outcome)
