@@ -112,7 +112,9 @@ class CallOps:
             # First of all the caller waits: its own slot must not be given this call if it is stalled.
             with engine.waiting(call.parent, bool(fields.get("stalls"))):
                 live = await engine.durable.accept(call) if call.durable else engine.accept(call)
-                return outcome_reply(await self._engine.outcome_of(live))
+                if live is None:
+                    return outcome_reply(await engine.durable.wait(call.id))
+                return outcome_reply(await engine.outcome_of(live))
         except BaseException:
             self._engine.cancel(call.id)
             raise
@@ -123,13 +125,13 @@ class CallOps:
         if call.durable:
             await self._engine.durable.accept(call)
         else:  # a generator's items are not kept, so neither is its call
-            self._engine.accept(call, keep=True)
+            self._engine.accept(call)
         return Reply({"id": call.id})
 
     def call_open(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         """Accept a generator's call; its items are read with call.next."""
         call = self._call(caller, fields, payload)
-        self._engine.accept(call, keep=True)
+        self._engine.accept(call)
         return Reply({"id": call.id})
 
     async def call_wait(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
@@ -183,15 +185,16 @@ class CallOps:
             await self._engine.outcome_of(live)
         return Reply({})
 
-    def call_info(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
-        live = self._engine.find(fields["id"])
+    async def call_info(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """Where a call is, here or on record. Raises NotFoundError."""
+        live = self._engine.calls.get(fields["id"])
+        if live is not None:
+            name, state, attempts = live.pool.name, live.state, live.attempts
+        else:
+            info, _ = await self._engine.durable.store.history.show(fields["id"])
+            name, state, attempts = info.function.partition("/")[2], info.state, info.attempts
         return Reply(
-            {
-                "id": live.call.id,
-                "function": live.pool.name,
-                "state": live.state.value,
-                "attempts": live.attempts,
-            }
+            {"id": fields["id"], "function": name, "state": state.value, "attempts": attempts}
         )
 
 

@@ -209,9 +209,8 @@ def test_tokens(tmp_path: Path) -> None:
 def test_a_request_with_a_token_is_a_call_of_its_user(http: httpx.Client, host: Host) -> None:
     tokens = TokenFile(open_home().config / "tokens.json")
     header = {"authorization": f"Bearer {tokens.create('ada', ('web',))}"}
-    users = []
+    users, recent = [], host.engine.recent
     for headers in ({}, header, {"authorization": "Bearer mm_00000000_wrong"}):
-        recent = host.engine.recent
         recent.clear()
         assert http.get("/api/users/7", headers=headers).status_code == 200
         wait_until(host, lambda: len(recent) > 0)
