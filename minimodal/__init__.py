@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .agent.terminal import interact as interact
     from .app import App as App
     from .app import enable_output as enable_output
     from .call import FunctionCall as FunctionCall
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .endpoints import wsgi_app as wsgi_app
     from .errors import Error as Error
     from .function import Function as Function
+    from .ignore import FilePatternMatcher as FilePatternMatcher
     from .image import Image as Image
     from .methods import enter as enter
     from .methods import exit as exit
@@ -60,6 +62,7 @@ _HOMES = {
     "Cron": "policy",
     "Dict": "shared",
     "Error": "errors",
+    "FilePatternMatcher": "ignore",
     "Function": "function",
     "FunctionCall": "call",
     "Image": "image",
@@ -86,6 +89,7 @@ _HOMES = {
     "fastapi_endpoint": "endpoints",
     "forward": "tunnel",
     "gather": "call",
+    "interact": "agent.terminal",
     "is_local": "context",
     "method": "methods",
     "parameter": "parameters",
@@ -96,13 +100,20 @@ _HOMES = {
     "wsgi_app": "endpoints",
 }
 
+# Modal's module names, used as `minimodal.exception.NotFoundError` without an import of their own.
+_MODULES = frozenset({"container_process", "exception", "functions", "runner", "stream_type"})
+
 __all__ = [*sorted(_HOMES), "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
+    if name in _MODULES:
+        return importlib.import_module(f"minimodal.{name}")
     if home is None:
-        raise AttributeError(f"module 'minimodal' has no attribute {name!r}")
+        from .compat import absent
+
+        return absent(name)
     value = getattr(importlib.import_module(f"minimodal.{home}"), name)
     globals()[name] = value
     return value

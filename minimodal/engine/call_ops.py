@@ -68,7 +68,7 @@ class CallOps:
 
     async def image_build(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         """Build an image now (`Image.build`)."""
-        ref = await self._engine.build(decode(fields["image"]))
+        ref = await self._engine.builds.build(decode(fields["image"]))
         return Reply({"digest": ref.digest})
 
     # --- calls ---------------------------------------------------------------------------------------
@@ -186,16 +186,13 @@ class CallOps:
         return Reply({})
 
     async def call_info(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
-        """Where a call is, here or on record. Raises NotFoundError."""
-        live = self._engine.calls.get(fields["id"])
+        """How far a call is, also one of an engine before this. Raises NotFoundError."""
+        call_id = fields["id"]
+        live = self._engine.calls.get(call_id)
         if live is not None:
-            name, state, attempts = live.pool.name, live.state, live.attempts
-        else:
-            info, _ = await self._engine.durable.store.history.show(fields["id"])
-            name, state, attempts = info.function.partition("/")[2], info.state, info.attempts
-        return Reply(
-            {"id": fields["id"], "function": name, "state": state.value, "attempts": attempts}
-        )
+            return Reply({"id": call_id, "state": live.state.value, "attempts": live.attempts})
+        info, _ = await self._engine.durable.store.history.show(call_id)
+        return Reply({"id": call_id, "state": info.state.value, "attempts": info.attempts})
 
 
 def outcome_reply(outcome: Outcome) -> Reply:
