@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .agent.terminal import interact as interact
     from .app import App as App
     from .app import enable_output as enable_output
     from .call import FunctionCall as FunctionCall
@@ -85,6 +86,7 @@ _HOMES = {
     "fastapi_endpoint": "endpoints",
     "forward": "tunnel",
     "gather": "call",
+    "interact": "agent.terminal",
     "is_local": "context",
     "method": "methods",
     "parameter": "parameters",

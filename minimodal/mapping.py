@@ -20,10 +20,10 @@ from collections.abc import (
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from . import context
-from .call import call_fields, value_of
+from .call import FunctionCall, call_fields, group_id, member_id, value_of
 from .errors import InvalidError
 from .face import BothIterator, Pending, both
-from .types import Outcome
+from .types import Outcome, new_id
 
 if TYPE_CHECKING:
     from .function import Function
@@ -58,15 +58,7 @@ class _MapMethod(Generic[P, R]):
         its result. Nothing runs before the first result is asked for.
         """
         del wrap_returned_exceptions  # Modal's deprecated option
-        self._function._require_plain(self._name, "remote_gen")
-        if not inputs or (self._spread and len(inputs) > 1):
-            raise InvalidError(f"{self._function.name}.{self._name}() takes an iterable of inputs")
-        for one in inputs:
-            if not isinstance(one, (Iterable, AsyncIterable)):
-                raise InvalidError(
-                    f"{self._function.name}.{self._name}() takes iterables; {one!r} is none"
-                )
-        source = _inputs(inputs, self._spread)
+        source = _checked_inputs(self._function, self._name, inputs, self._spread)
         run: _MapRun[R] = _MapRun(
             self._function, source, dict(kwargs), order_outputs, return_exceptions
         )
@@ -115,17 +107,51 @@ class MapMethods(Generic[P, R]):
     @both
     async def spawn_map(self, *inputs: Any, kwargs: Mapping[str, Any] = {}) -> None:
         """Start one durable call for each input and wait for none."""
-        source = _inputs(inputs, spread=False)
+        await self._spawn_each("spawn_map", inputs, kwargs)
+
+    @both
+    async def experimental_spawn_map(
+        self, *inputs: Any, kwargs: Mapping[str, Any] = {}
+    ) -> FunctionCall[R]:
+        """As `spawn_map`, and gives one handle for all of them.
+
+        Its `num_inputs()` says how many they are; `get(index=…)` and `iter()` read the results, in
+        this process or, by its id, in another.
+        """
+        return await self._spawn_each("experimental_spawn_map", inputs, kwargs)
+
+    async def _spawn_each(
+        self, what: str, inputs: Any, kwargs: Mapping[str, Any]
+    ) -> FunctionCall[R]:
         function: Function[Any, Any, Any] = self  # type: ignore[assignment]  # always a Function
+        source = _checked_inputs(function, what, inputs, spread=False)
+        group, count = new_id("fc"), 0
+        client = None
         async for args in _each(source):
             client, call = await function._call(args, dict(kwargs))
+            call.id = member_id(group, count)
             await context.ask("call.spawn", call.payload, client=client, **call_fields(call))
+            count += 1
+        return FunctionCall(group_id(group, count), function.name, client)
 
 
 def _total(inputs: tuple[Any, ...]) -> int | None:
     """How many inputs there are, where all the iterables say so."""
     lengths = [len(one) for one in inputs if isinstance(one, Sized)]
     return min(lengths) if len(lengths) == len(inputs) else None
+
+
+def _checked_inputs(
+    function: Function[Any, Any, Any], what: str, inputs: tuple[Any, ...], spread: bool
+) -> Iterator[Any] | AsyncIterator[Any]:
+    """The tuples of arguments. Raises InvalidError."""
+    function._require_plain(what, "remote_gen")
+    if not inputs or (spread and len(inputs) > 1):
+        raise InvalidError(f"{function.name}.{what}() takes an iterable of inputs")
+    for one in inputs:
+        if not isinstance(one, (Iterable, AsyncIterable)):
+            raise InvalidError(f"{function.name}.{what}() takes iterables; {one!r} is none")
+    return _inputs(inputs, spread)
 
 
 def _inputs(inputs: tuple[Any, ...], spread: bool) -> Iterator[Any] | AsyncIterator[Any]:

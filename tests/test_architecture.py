@@ -14,7 +14,7 @@ PACKAGE = ROOT / "minimodal"
 ROOMS = {
     0: "__init__ errors exception compat types spec_types layers protocols wire codec pickling face tracebacks context "
     "home clock failpoints engine_lock",
-    1: "app inline functions runner container_process stream_type display callee methods parameters function mapping options specs lookup call cls image volume secret shared policy cron_fields "
+    1: "app inline functions runner container_process stream_type display callee methods parameters function mapping options specs lookup call call_graph cls image volume secret shared policy cron_fields "
     "named parts shared_keys shared_queue volume_paths volume_reading volume_upload "
     "endpoints sandbox sandbox_files sandbox_process sandbox_spec tunnel sources connection agent ignore image_arguments localfiles recipe recipe_files "
     "recipe_function source_imports asgi_messages web_requests",

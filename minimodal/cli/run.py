@@ -6,7 +6,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from .failure import UsageError
@@ -39,6 +39,10 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse(own)
     if reference is None:
         raise UsageError("minimodal run needs a script.", hint="minimodal run examples/hello.py")
+    if options.interactive:
+        from .debugging import require_terminal
+
+        require_terminal()
     config = load_settings({"backend": options.backend})
     if config.home is not None:
         os.environ["MINIMODAL_HOME"] = str(config.home)  # for all that opens the home later
@@ -57,11 +61,11 @@ def main(arguments: list[str]) -> int:
         host.subscribe(screen.event)
         screen.running_of = host.running_of
         if not script.reference.target and is_program(script):
-            with host, enable_output(not quiet):
+            with host, enable_output(not quiet), _terminal(options, host, screen):
                 run_program(script)
         else:
             target, call = _prepare(script, rest)
-            with host, enable_output(not quiet):
+            with host, enable_output(not quiet), _terminal(options, host, screen):
                 result = _run_target(options, target, call, screen, host)
             if options.write_result:
                 _write(options.write_result, target.name, result)
@@ -95,6 +99,12 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "-m", dest="module", action="store_true", help="REF is a module, not a file"
+    )
+    parser.add_argument(
+        "-i",
+        "--interactive",
+        action="store_true",
+        help="breakpoint(), pdb and interact() in a container get this terminal",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="only what your code prints")
     parser.add_argument("-n", "--name", help="name of this run of the app")
@@ -165,6 +175,16 @@ def _host(config: Any) -> Iterator[Host]:
     finally:
         set_ambient(None)
         host.stop()
+
+
+def _terminal(
+    options: argparse.Namespace, host: Host, screen: Screen
+) -> AbstractContextManager[None]:
+    if not options.interactive:
+        return nullcontext()
+    from .debugging import given
+
+    return given(host, screen)
 
 
 def _run_target(

@@ -14,7 +14,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 from minimodal import context
@@ -52,6 +53,8 @@ class Screen:
         self._put = self._shown = 0
         self._settled = threading.Condition()
         self._drawing = threading.RLock()
+        self._unpaused = threading.Event()
+        self._unpaused.set()
         self._live: Any = None
         self._at_line_start = True
         self._before: Any = None
@@ -72,6 +75,7 @@ class Screen:
         if self._as_json:
             self._finish(error)
         sys.stdout, sys.stderr = self._out, self._err
+        self._unpaused.set()
         self._queue.put(None)
         self._thread.join()
 
@@ -112,6 +116,18 @@ class Screen:
     def elapsed(self) -> str:
         return shown_seconds(time.monotonic() - self._began)
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Show nothing in the block, also nothing that this process prints; all of it comes after."""
+        self.settle()
+        with self._drawing:
+            self._hide()
+            self._unpaused.clear()
+        try:
+            yield
+        finally:
+            self._unpaused.set()
+
     def _stream(self, name: str) -> Any:
         if self._as_json:
             from .ndjson import Lines
@@ -144,12 +160,22 @@ class Screen:
                 self._settled.wait_for(lambda: self._shown >= target, PATIENCE)
 
     def write(self, stream: TextIO, text: str) -> int:
-        with self._drawing:
+        with self._turn():
             self._hide()
             count = stream.write(text)
             if text:
                 self._at_line_start = text.endswith("\n")
         return count
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Nobody else writes in the block, and output is not paused."""
+        while True:
+            self._unpaused.wait()
+            with self._drawing:
+                if self._unpaused.is_set():
+                    yield
+                    return
 
     # --- the drawing thread --------------------------------------------------------------------------
 
@@ -164,7 +190,7 @@ class Screen:
                 text = f"{dropped} lines are not shown: they came faster than they could be printed"
                 lines.append(Line("stderr", text, mark="failed"))
             try:
-                with self._drawing:
+                with self._turn():
                     self._print(lines)
                     self._hide() if ended else self._draw()
             except BrokenPipeError:  # the reader of a pipe has gone: end as quietly as it did

@@ -173,16 +173,14 @@ class CallOps:
             await self._engine.outcome_of(live)
         return Reply({})
 
-    def call_info(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
-        live = self._engine.find(fields["id"])
-        return Reply(
-            {
-                "id": live.call.id,
-                "function": live.pool.name,
-                "state": live.state.value,
-                "attempts": live.attempts,
-            }
-        )
+    async def call_info(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """How far a call is, also one of an engine before this. Raises NotFoundError."""
+        call_id = fields["id"]
+        live = self._engine.calls.get(call_id)
+        if live is not None:
+            return Reply({"id": call_id, "state": live.state.value, "attempts": live.attempts})
+        info, _ = await self._engine.durable.store.history.show(call_id)
+        return Reply({"id": call_id, "state": info.state.value, "attempts": info.attempts})
 
 
 def outcome_reply(outcome: Outcome) -> Reply:

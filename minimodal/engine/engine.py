@@ -51,6 +51,7 @@ from .pool import Pool
 from .rollout import Rollout
 from .sandboxes import Sandboxes
 from .tenants import Tenants
+from .terminal import Terminal
 from .timetable import Timetable
 from .tunnels import TunnelOps
 from .web import Web
@@ -104,6 +105,7 @@ class Engine:
         objects.add_to(self.ops, self.waiting)
         self.web = Web(self)
         TunnelOps(self)
+        self.terminal = Terminal(self)
         self.sandboxes = Sandboxes(self)
         self._images: dict[str, ImageRef] = {}
         self._building: set[Pool] = set()

@@ -119,6 +119,7 @@ class Pool:
             "is_batched": spec.batching is not None,
             "is_class": spec.is_class,
             "workdir": session.image.workdir,
+            "interactive": self.engine.terminal.front is not None,
             "web": {name: to_plain(endpoint) for name, endpoint in web_of(spec)},
         }
         data, parameters = b"", spec.parameters or EMPTY

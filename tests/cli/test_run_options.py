@@ -67,10 +67,10 @@ def test_a_method_takes_the_arguments_of_its_object_too(
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["model.py::Model.predict"], ["required: --name, --x"]),
+        (["model.py::Model.predict"], ["required: --x, --name"]),
         (["model.py::Model.predcit"], ["try: minimodal run model.py::Model.predict"]),
         (["model.py::Model.stream", "--name", "a", "--x", "1"], ["is a generator"]),
-        (["model.py"], ["several functions", "model.py::Model.predict", "model.py::Old.add"]),
+        (["model.py"], ["only methods of classes", "model.py::Model.predict", "model.py::Old.add"]),
     ],
 )
 def test_a_wrong_method_is_explained(
