@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from .shared_queue import Queue as Queue
     from .tunnel import Tunnel as Tunnel
     from .tunnel import forward as forward
+    from .users import as_user as as_user
+    from .users import set_quota as set_quota
     from .volume import Volume as Volume
     from .web_requests import WebRequest as WebRequest
     from .web_requests import WebResponse as WebResponse
@@ -75,6 +77,7 @@ _HOMES = {
     "Volume": "volume",
     "WebRequest": "web_requests",
     "WebResponse": "web_requests",
+    "as_user": "users",
     "asgi_app": "endpoints",
     "batched": "policy",
     "concurrent": "policy",
@@ -91,6 +94,7 @@ _HOMES = {
     "method": "methods",
     "parameter": "parameters",
     "secret_from_env": "secret",
+    "set_quota": "users",
     "web_endpoint": "endpoints",
     "web_server": "endpoints",
     "wsgi_app": "endpoints",

@@ -94,11 +94,9 @@ def test_the_code_of_a_section_runs(section: str, place: Path) -> None:
     blocks = PYTHON[section]
     if any("def test_" in block for block in blocks):
         (place / "test_readme_block.py").write_text("\n".join(blocks))
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p"]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
         shutil.copy(place / "examples" / "hello.py", place)
-        result = run(
-            [*command, "minimodal.pytest_plugin", "test_readme_block.py"], place, "embedded"
-        )
+        result = run([*command, "test_readme_block.py"], place, "embedded")
         assert " passed" in result.stdout, result.stdout
     elif not any("app" in block for block in blocks):
         exec(compile("\n".join(blocks), section, "exec"), {"__name__": "block"})

@@ -86,7 +86,7 @@ def create_request(
     return {
         "Image": spec.image.name,
         # An image's own entry point would take the agent's command for its arguments.
-        "Entrypoint": [*spec.image.entrypoint, *command],
+        "Entrypoint": [*(spec.image.entrypoint if spec.command is None else ()), *command],
         "Cmd": [],
         "User": user,
         "Env": [f"{key}={value}" for key, value in env.items()],
