@@ -133,6 +133,19 @@ class Host:
         pools = tuple(self.engine.pools.values())
         return sum(pool.running for pool in pools if pool.name == function)
 
+    def totals(self) -> dict[str, Any]:
+        """What its calls came to so far: calls, failed, containers, and seconds of work."""
+        if not self._ready.done() or self._ready.exception() is not None:
+            return {"calls": 0, "failed": 0, "containers": 0, "busy": 0.0}
+        total = self.engine.total
+        ended = sum(total.states.values())
+        return {
+            "calls": ended,
+            "failed": ended - total.states["ok"] - total.states["cancelled"],
+            "containers": sum(total.cold_starts.counts),
+            "busy": round(total.service.total, 3),
+        }
+
     def is_running(self) -> bool:
         self._awaited = True
         return self._thread is not None and self._thread.is_alive()

@@ -49,6 +49,7 @@ from .pool import Pool
 from .quotas import QuotaOps
 from .rollout import Rollout
 from .sandboxes import Sandboxes
+from .tally import Tally
 from .tenants import Tenants
 from .terminal import Terminal
 from .timetable import Timetable
@@ -88,6 +89,7 @@ class Engine:
         self.events = EventLog(clock)
         self.logs = LogLines(self.events, self.loop)
         self.tenants = tenants
+        self.total = Tally()  # of all its pools
         self.pools: dict[str, Pool] = {}
         self.apps: dict[str, App] = {}
         self.calls: dict[str, LiveCall] = {}
@@ -292,7 +294,8 @@ class Engine:
                 del self.calls[self._kept.popleft()]
         live.call.payload = EMPTY  # the arguments may be large
         begun = live.started_at if live.attempts or live.slot or outcome.attempts else None
-        live.pool.tally.add(outcome.state, now, live.queued_at, begun)
+        for tally in (live.pool.tally, self.total):
+            tally.add(outcome.state, now, live.queued_at, begun)
         waiters, live.waiters = live.waiters, ()
         for waiter in waiters:
             waiter(outcome)
