@@ -14,6 +14,7 @@ import stat
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from minimodal.errors import VolumeError
@@ -36,6 +37,7 @@ from .volume_tree import (
 )
 
 Fingerprint = tuple[int, int, int, int]
+AT_ONCE = 4  # files that one commit reads at a time
 ATTEMPTS = 3  # to read a file that is being written
 
 
@@ -200,10 +202,7 @@ class View:
                 elif path in changed:
                     continue
                 changed = [other for other in changed if other != path]
-            for path in changed:
-                entry = self._stored(beneath, path, lenient)
-                if entry is not None:
-                    tree[path] = entry
+            tree.update(self._stored_all(beneath, changed, lenient))
         finally:
             beneath.close()
         implied = directories_of(tree)
@@ -217,6 +216,16 @@ class View:
             return None
         entry = self._tree.get(path)
         return entry if isinstance(entry, File) else None
+
+    def _stored_all(
+        self, beneath: Beneath, paths: list[str], lenient: bool
+    ) -> list[tuple[str, Entry]]:
+        """Several at a time: each waits for the disk, and hashing needs no interpreter."""
+        if not paths:
+            return []
+        with ThreadPoolExecutor(min(AT_ONCE, len(paths)), "minimodal-commit") as threads:
+            found = threads.map(lambda path: self._stored(beneath, path, lenient), paths)
+            return [(path, entry) for path, entry in zip(paths, found, strict=True) if entry]
 
     def _stored(self, beneath: Beneath, path: str, lenient: bool) -> Entry | None:
         """The entry of a changed file, whose content is kept; None where it is none any more."""
