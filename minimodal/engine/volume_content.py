@@ -25,7 +25,7 @@ CHUNK_BYTES = 4 << 20
 _HOLE = bytes(32)  # the digest of a chunk of zeros
 _FICLONE = 0x40049409
 _STAMP = 0  # mtime of each object: another one says that somebody wrote into it
-_NO_COPY_FILE_RANGE = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)
+_NO_COPY_FILE_RANGE = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
