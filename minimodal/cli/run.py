@@ -21,7 +21,17 @@ if TYPE_CHECKING:
 
     from .choice import Target
 
-WITH_VALUE = {"-n", "--name", "-w", "--write-result", "-e", "--env", "--backend", "--progress"}
+WITH_VALUE = {
+    "-n",
+    "--name",
+    "-w",
+    "--write-result",
+    "-e",
+    "--env",
+    "--backend",
+    "--progress",
+    "--env-file",
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -36,17 +46,26 @@ def main(arguments: list[str]) -> int:
     config = load_settings({"backend": options.backend})
     if config.home is not None:
         os.environ["MINIMODAL_HOME"] = str(config.home)  # for all that opens the home later
+    from minimodal.app import enable_output
+
+    if options.env_file:
+        _read_env_file(options.env_file)
     script = find(parse(reference, is_module=options.module))
     sys.argv = [str(script.path), *rest]
     quiet = options.quiet or options.progress == "none"
-    with Screen(quiet=quiet, plain=options.progress == "plain") as screen, _host(config) as host:
+    plain = options.progress == "plain"
+    with (
+        Screen(quiet=quiet, plain=plain, as_json=options.json) as screen,
+        _host(config) as host,
+    ):
         host.subscribe(screen.event)
+        screen.running_of = host.running_of
         if not script.reference.target and is_program(script):
-            with host, _terminal(options, host, screen):
+            with host, enable_output(not quiet), _terminal(options, host, screen):
                 run_program(script)
         else:
             target, call = _prepare(script, rest)
-            with host, _terminal(options, host, screen):
+            with host, enable_output(not quiet), _terminal(options, host, screen):
                 result = _run_target(options, target, call, screen, host)
             if options.write_result:
                 _write(options.write_result, target.name, result)
@@ -102,6 +121,14 @@ def _parser() -> Parser:
         "-e", "--env", help="accepted for scripts that call Modal's; there is one environment"
     )
     parser.add_argument(
+        "--json", action="store_true", help="events on stdout, one JSON object a line, for programs"
+    )
+    parser.add_argument(
+        "--env-file",
+        metavar="FILE",
+        help="environment variables for the script and its functions, as lines NAME=value",
+    )
+    parser.add_argument(
         "--progress",
         choices=["auto", "plain", "none"],
         default="auto",
@@ -109,6 +136,18 @@ def _parser() -> Parser:
     )
     add_backend(parser)
     return parser
+
+
+def _read_env_file(path: str) -> None:
+    """Set its variables here, and make them a secret of the apps that the script will define."""
+    from minimodal import context
+    from minimodal.secret import Secret, read_dotenv
+
+    if not os.path.isfile(path):
+        raise UsageError(f"--env-file: there is no file {path}.")
+    values = read_dotenv(path)
+    os.environ.update(values)
+    context.run_secrets = (Secret.from_dict(values),)
 
 
 def _prepare(script: Script, rest: list[str]) -> tuple[Target, Callable[[], Any]]:

@@ -264,6 +264,7 @@ class AdminOps:
             "app": pool.spec.app,
             "app_name": pool.app_name,
             "user": call.user,
+            "priority": call.priority,
             "state": known.state.value,
             "attempts": known.attempts + (begun and finished is None),
             "losses": known.losses,

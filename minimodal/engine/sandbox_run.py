@@ -113,7 +113,7 @@ class SandboxRun:
             label=self.label,
             image=self._image,
             resources=spec.resources,
-            mounts=(*self._image.mounts, *volumes),
+            mounts=volumes,
             block_network=spec.block_network,
             private_network=not spec.block_network,
             runtime=spec.runtime,

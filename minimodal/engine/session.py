@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from minimodal.errors import Error, LaunchError, ProtocolError
+from minimodal.errors import Error, ProtocolError
 from minimodal.types import ContainerSpec, ExitReason, Failure, Mount, new_id
 from minimodal.wire import Frame, Kind
 
@@ -87,7 +87,8 @@ class Session:
                     reason = await self._attend(container)
             if not self._was_ready and not self._stop.is_set():
                 said = f": {reason.detail}" if reason.detail else ""
-                raise LaunchError(f"the container of {self.pool.name} ended: {reason}{said}")
+                message = f"the container of {self.pool.name} ended: {reason}{said}"
+                self.start_failed(Failure("LaunchError", message), again=reason.passing)
         except Error as error:
             self.start_failed(Failure(type(error).__name__, str(error)))
         finally:
@@ -237,7 +238,7 @@ class Session:
             self._fork()
         elif not self._condemned:
             message = f"{self.pool.name}: an executor ended while it started: {reason}"
-            self.start_failed(Failure("StartupError", message), in_enter=True)
+            self.start_failed(Failure("StartupError", message), again=True)
 
     def _ran_out_of_memory(self) -> bool:
         """Whether its cgroup counts one more kill than we knew of."""
@@ -266,12 +267,13 @@ class Session:
         self.idle_since = self.pool.engine.loop.time()
         self.pool.dispatch()
 
-    def start_failed(self, failure: Failure, in_enter: bool = False) -> None:
-        """The user's import or @enter failed, or the container did not start."""
+    def start_failed(self, failure: Failure, again: bool = False) -> None:
+        """The user's import or @enter failed, or the container did not start. `again`: another
+        may do better."""
         failure = self.mask.failure(failure)
         self._condemned = self._condemned or f"it failed to start: {failure.message}"
         self._stop.set()
-        self.pool.start_failed(self, failure, in_enter)
+        self.pool.start_failed(self, failure, again)
 
     def _start_hung(self) -> None:
         engine = self.pool.engine

@@ -285,7 +285,7 @@ class Slot:
             case Kind.READY:
                 self.session.slot_ready(self)
             case Kind.FAILED:
-                self.session.start_failed(failure_of(frame), in_enter=True)
+                self.session.start_failed(failure_of(frame), again=True)
             case _:
                 raise ProtocolError(f"an executor does not send {frame.kind.name}")
 
