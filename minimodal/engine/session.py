@@ -31,7 +31,8 @@ log = logging.getLogger("minimodal.engine")
 
 HEARTBEAT = 2.5  # seconds between pings
 HEARTBEATS_MISSED = 4
-STOP_GRACE = 5.0  # seconds that @exit has
+EXIT_GRACE = 30.0  # seconds that @exit has
+STOP_GRACE = 5.0  # seconds from a kill to its news
 MAX_SLOTS = 256  # executors of one container, with those that nested calls borrowed
 
 
@@ -128,7 +129,7 @@ class Session:
             tasks.start_soon(self._heartbeat)
             await self._until_stop()
             if self._was_ready and not self._ended.is_set() and not self._condemned:
-                with anyio.move_on_after(STOP_GRACE):
+                with anyio.move_on_after(EXIT_GRACE):
                     self._ask_to_stop()
                     await self._ended.wait()
             if not self._ended.is_set():
