@@ -7,10 +7,12 @@ the stream that it was written to.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 SHOWN_ID = 12
+_STEP_DONE = re.compile(r"step \d+ of \d+: .*: done in [\d.]+ s")
 
 
 class Line(NamedTuple):
@@ -69,7 +71,9 @@ class Progress:
         build = self.building.setdefault(name, Build(at))
         build.last = str(fields.get("text", ""))
         if not self.verbose:
-            return []
+            done = _STEP_DONE.fullmatch(build.last)
+            text = f"image {name[:SHOWN_ID]}: {build.last}"
+            return [Line("stderr", text, mark="done")] if done else []
         lines = [Line("stderr", f"image {name[:SHOWN_ID]}: {build.last}", mark="dim")]
         return [Line("stderr", f"image {name[:SHOWN_ID]} is being built")] * new + lines
 

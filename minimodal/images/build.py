@@ -211,7 +211,7 @@ class Builder:
         except OSError as error:
             where = StepFailed(f"{error.strerror or error}: {error.filename or 'the disk'}")
             raise _build_error(step, where) from error
-        report(f"{label}: done in {time.monotonic() - started:.1f} s")
+        report(f"{label}: {describe(step.layer)}: done in {time.monotonic() - started:.1f} s")
 
 
 def _position(steps: Sequence[Step], index: int) -> int:
