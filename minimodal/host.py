@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import context
+from . import home as homes
 from .errors import NotRunningError
 from .face import client_threads
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .engine.client import LoopClient
     from .engine.engine import Engine
     from .engine.events import Event
+    from .engine.opening import Settings as EngineSettings
     from .gateway.door import Door, Settings
 
 STOP_TIMEOUT = 30.0
@@ -83,7 +85,8 @@ class Host:
         self._thread = threading.Thread(target=self._run, name="minimodal-engine", daemon=True)
         self._thread.start()
         self._ready.result()
-        self._previous = context.set_client(self.client)
+        self._previous = context.set_client(self.client), homes.hosted
+        homes.hosted = self.config.home or homes.hosted
         self._started = True
         return self
 
@@ -116,11 +119,19 @@ class Host:
             return
         self._stopped = True
         if self._started:
-            context.set_client(self._previous)
+            client, homes.hosted = self._previous
+            context.set_client(client)
         self._stop()
         self._thread.join()
         if self._failure is not None:
             raise self._failure
+
+    def running_of(self, function: str) -> int:
+        """How many calls of the functions of that name run now, roughly: read from any thread."""
+        if not self._ready.done() or self._stopped:
+            return 0
+        pools = tuple(self.engine.pools.values())
+        return sum(pool.running for pool in pools if pool.name == function)
 
     def is_running(self) -> bool:
         self._awaited = True
@@ -237,9 +248,9 @@ class Host:
             engine = await stack.enter_async_context(
                 open_engine(
                     choice.backend,
-                    this_machine(config),
+                    this_machine(config, has_gpu=bool(choice.backend.describe().gpu)),
                     objects,
-                    durability="full" if config.durability == "full" else "normal",
+                    settings=engine_settings(config),
                     check=lock.check,
                 )
             )
@@ -247,7 +258,8 @@ class Host:
             await stack.enter_async_context(serve_visitors(engine, home))
             for subscriber in self._subscribers:
                 engine.events.subscribe(subscriber)
-            engine.events.publish("notice", "backend", text=choice.why)
+            if config.backend in ("auto", "embedded"):  # who asked for one knows
+                engine.events.publish("notice", "backend", text=choice.why)
             self.client = LoopClient(engine, self.loop)
             self.door = await stack.enter_async_context(
                 open_door(engine.web, asker(self.client), self._gateway_settings())
@@ -276,7 +288,7 @@ def _call_in(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
         pass  # the loop has ended by itself
 
 
-def this_machine(config: Config) -> tuple[Any, ...]:
+def this_machine(config: Config, has_gpu: bool) -> tuple[Any, ...]:
     """The one node of today: all cores and four fifths of the memory, or the configured budgets."""
     import os
 
@@ -284,7 +296,21 @@ def this_machine(config: Config) -> tuple[Any, ...]:
 
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
     cpu = config.cpu_budget or float(os.cpu_count() or 1)
-    return (Node("local", cpu, config.memory_budget or total * 4 // 5),)
+    gpu = has_gpu or config.gpu == "ignore"
+    return (Node("local", cpu, config.memory_budget or total * 4 // 5, gpu),)
+
+
+def engine_settings(config: Config) -> EngineSettings:
+    """What an engine is told of the settings."""
+    from .engine.history import Retention
+    from .engine.opening import Settings
+
+    kept = config.retention
+    return Settings(
+        durability="full" if config.durability == "full" else "normal",
+        max_queued=config.max_queued,
+        retention=Retention(results=kept, rows=max(kept, Retention().rows)),
+    )
 
 
 def _has_uvloop() -> bool:

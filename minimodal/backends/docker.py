@@ -31,7 +31,7 @@ from .docker_api import DockerApi
 from .docker_connect import open_first
 from .docker_container import DockerContainer
 from .docker_errors import launch_error
-from .docker_info import capabilities, check_local, check_runtime, container_user
+from .docker_info import capabilities, check_local, check_runtime, container_user, has_gpu
 from .docker_network import ISOLATED, OWN, SharedNetwork
 from .docker_removal import REMOVE_WITHIN, Removal
 from .docker_requests import DockerFailure
@@ -144,6 +144,7 @@ class DockerBackend:
             binds=await anyio.to_thread.run_sync(self._binds, spec, directory),
             user=self._user,
             network=network,
+            gpu=has_gpu(self._api.info),
         )
         name = NAME + spec.id
         try:

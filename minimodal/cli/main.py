@@ -30,7 +30,11 @@ COMMANDS = {
     "secret": "environment variables of functions, kept encrypted",
     "dict": "named dicts and their entries",
     "queue": "named queues and their items",
+    "user": "weights and quotas of users",
     "token": "make, list and revoke tokens for the API and for endpoints that need one",
+    "init": "write a starter script",
+    "clean": "free the disk of what can be made again",
+    "completion": "make bash, zsh or fish complete commands and names",
     "config": "show the settings in force, and where each came from",
 }
 

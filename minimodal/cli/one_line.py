@@ -7,7 +7,8 @@ import sys
 import time
 from types import TracebackType
 
-from .progress import shown_seconds
+from minimodal.progress import shown_seconds
+
 from .terminal import wants_motion
 
 

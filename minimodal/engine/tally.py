@@ -25,8 +25,10 @@ class Times:
         self.total = 0.0
 
     def add(self, seconds: float) -> None:
+        """Two clocks of one machine may differ by a little: what is below zero is zero."""
         self.counts[bisect_left(BOUNDS, seconds)] += 1
-        self.total += seconds
+        if seconds > 0:
+            self.total += seconds
 
     def quantile(self, share: float) -> float | None:
         """An upper estimate: the bound of the bucket in which that share of all lies."""
@@ -60,11 +62,13 @@ class Tally:
         """A call has ended. Times are the loop's; `started_at` None: it never began."""
         self.states[state.value] += 1
         if started_at is not None:
-            self.waits.add(max(0.0, started_at - queued_at))
-            self.service.add(max(0.0, now - started_at))
-        self._move_to(now)
+            self.waits.add(started_at - queued_at)
+            self.service.add(now - started_at)
+        if int(now / SLICE) != self._first:
+            self._move_to(now)
         self._finished[-1] += 1
-        self._failed[-1] += state not in (CallState.OK, CallState.CANCELLED)
+        if state is not CallState.OK and state is not CallState.CANCELLED:
+            self._failed[-1] += 1
 
     def _move_to(self, now: float) -> None:
         number = int(now / SLICE)
