@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from minimodal.errors import Error, ProtocolError
+from minimodal.errors import BuildError, Error, ProtocolError
 from minimodal.types import ContainerSpec, ExitReason, Failure, Mount, new_id
 from minimodal.wire import Frame, Kind
 
@@ -90,6 +90,9 @@ class Session:
                 said = f": {reason.detail}" if reason.detail else ""
                 message = f"the container of {self.pool.name} ended: {reason}{said}"
                 self.start_failed(Failure("LaunchError", message), again=reason.passing)
+        except BuildError as error:  # it was removed behind our back: the next start builds it
+            engine.builds.forget(self.pool)
+            self.start_failed(Failure(type(error).__name__, str(error)), again=True)
         except Error as error:
             self.start_failed(Failure(type(error).__name__, str(error)))
         finally:
