@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from . import context
 from .errors import InvalidError
-from .face import block, both, wait
+from .face import BothContext, both, both_function
 from .function import Function, endpoint_of, is_generator_function
+from .lookup import find_app
 from .options import check
 from .types import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
     from typing_extensions import Unpack
 
@@ -77,7 +77,8 @@ class App:
         self._name = name
         self._tags = dict(tags or {})
         self._image = checked.image
-        self._secrets = checked.secrets or ()
+        self._secrets = (*context.run_secrets, *(checked.secrets or ()))
+        self._file = sys._getframe(1).f_globals.get("__file__")  # PEP 723: see _default_image
         self._volumes = dict(checked.volumes or {})
         self.registered_functions: dict[str, Function[..., Any, Any]] = {}
         self.registered_classes: dict[str, Cls[Any]] = {}
@@ -218,6 +219,8 @@ class App:
             self._tags = {**other._tags, **self._tags}
         return self
 
+    lookup = both_function(find_app)
+
     def _register(self, thing: Any, registered: dict[str, Any]) -> None:
         """Take a Function or a Cls into the table of its kind."""
         _warn_if_taken(self, thing.name, registered)
@@ -227,10 +230,13 @@ class App:
             self._open = None  # what is deployed stays as it is
 
     def _default_image(self) -> Image:
+        """Python, with the dependencies that the script's `# /// script` block names (PEP 723)."""
         from .image import Image
+        from .inline import inline_dependencies
 
         if self._image is None:
-            self._image = Image.debian_slim()
+            packages = inline_dependencies(self._file)
+            self._image = Image.debian_slim().uv_pip_install(*packages)
         return self._image
 
     # --- running -----------------------------------------------------------------------------------
@@ -348,7 +354,7 @@ class App:
             await context.ask("app.close", client=client, id=app_id)
 
 
-class AppRun:
+class AppRun(BothContext["App"]):
     """The block of `app.run()`; works with `with` and with `async with`."""
 
     def __init__(self, app: App, name: str | None) -> None:
@@ -356,7 +362,7 @@ class AppRun:
         if name:
             app._name = name
 
-    async def _start(self) -> App:
+    async def _enter(self) -> App:
         self._app._explicit = True
         try:
             await self._app._send(context.get_client(), new_id("ap"))
@@ -365,27 +371,8 @@ class AppRun:
             raise
         return self._app
 
-    def __enter__(self) -> App:
-        return block(self._start())
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        block(self._app._close())
-
-    async def __aenter__(self) -> App:
-        return await wait(self._start())
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await wait(self._app._close())
+    async def _leave(self, error: BaseException | None) -> None:
+        await self._app._close()
 
 
 class _FunctionDecorator:

@@ -322,8 +322,7 @@ class _ObjectCallee(Callee):
         shape = await cls._known_shape(client)
         if shape.parameters is not None:
             values = parameters.bind(cls.name, shape.parameters, args, kwargs)
-            defaults = {each.name: each.default for each in shape.parameters}
-            if all(defaults[name] == parameters.encode(values[name]) for name in values):
+            if parameters.are_defaults(shape.parameters, values):
                 return await cls._key(client)
             text = parameters.identity(values)
             arguments = Arguments(text, pickling.dumps(((), values)))
@@ -381,6 +380,20 @@ class BoundMethod(Function[P, R, L]):
 
     async def _client(self) -> Client:
         return await self._obj._pool._client()
+
+    async def _url_query(self, client: Client) -> str:
+        """The values of its object's parameters, as its URL tells them."""
+        cls, (args, kwargs) = self._obj._cls, self._obj._arguments
+        declared = (await cls._known_shape(client)).parameters
+        if declared is None:
+            if args or kwargs:
+                raise InvalidError(
+                    f"{cls.name} has an __init__ of its own, whose arguments no URL can carry: "
+                    "declare them with parameter()"
+                )
+            return ""
+        values = parameters.bind(cls.name, declared, args, kwargs)
+        return "" if parameters.are_defaults(declared, values) else parameters.to_query(values)
 
     async def _resolve(self, client: Client) -> str:
         shape = await self._obj._cls._known_shape(client)

@@ -44,6 +44,9 @@ class InputContext(NamedTuple):
 container: ContainerContext | None = None
 current_input: ContextVar[InputContext | None] = ContextVar("minimodal_input", default=None)
 
+acting: ContextVar[tuple[str, int]] = ContextVar("minimodal_user", default=("default", 0))
+"""Whose calls are made here, and with which priority: see users.py."""
+
 lone_input: InputContext | None = None
 """The one input of a process that works on one at a time: for threads that user code starts."""
 
@@ -58,6 +61,9 @@ on_call: Callable[[str], None] | None = None
 
 map_view: Callable[[str, int | None], MapView] | None = None
 """Makes what shows the progress of a map of that function over so many inputs (None: unknown)."""
+
+run_secrets: tuple[Any, ...] = ()
+"""Secrets of this run (`minimodal run --env-file`): before those of each app that is defined."""
 
 _client: Client | None = None
 _instead: ContextVar[Client | None] = ContextVar("minimodal_client", default=None)

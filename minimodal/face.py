@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 from .errors import BlockingCallInLoop, InvalidError
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from .protocols import Abandon
 
 P = ParamSpec("P")
@@ -228,6 +230,40 @@ class both(Generic[S, P, R]):
 def both_function(function: Callable[P, Coroutine[Any, Any, R]]) -> Both[P, R]:
     """`both` for a module-level or static function."""
     return Both(function)
+
+
+class BothContext(Generic[T]):
+    """A block for `with` and for `async with`: a subclass has `_enter` and `_leave`."""
+
+    async def _enter(self) -> T:
+        """What the block starts with; its value is what `as` names."""
+        raise NotImplementedError
+
+    async def _leave(self, error: BaseException | None) -> None:
+        """How the block ends; `error` is what it raised."""
+        raise NotImplementedError
+
+    def __enter__(self) -> T:
+        return block(self._enter())
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        block(self._leave(error))
+
+    async def __aenter__(self) -> T:
+        return await wait(self._enter())
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await wait(self._leave(error))
 
 
 class BothIterator(Generic[T]):

@@ -161,7 +161,8 @@ class Function(Callee, MapMethods[P, R], Generic[P, R, L]):
         else:
             payload = pickling.NO_ARGUMENTS
         here = context.this_input()
-        call = Call(new_id("fc"), key, payload, self._method, stream=stream)
+        user, priority = context.acting.get()
+        call = Call(new_id("fc"), key, payload, self._method, user, priority, stream=stream)
         if here is not None:
             call.parent, call.depth = here.call_id, here.depth + 1
         if context.on_call is not None:
@@ -170,13 +171,20 @@ class Function(Callee, MapMethods[P, R], Generic[P, R, L]):
 
     @both
     async def get_web_url(self) -> str | None:
-        """The URL of its web endpoint, None where it has none. Opens its app if need be."""
+        """The URL of its web endpoint, None where it has none. Opens its app if need be.
+
+        The parameters of an object travel in the query, such as `?name=small`.
+        """
         if self.raw is not None and endpoint_of(self.raw) is None:
             return None
         client, key = await self._place()
         reply = await context.ask("web.url", client=client, key=key, method=self._method)
         url: str | None = reply.fields["url"]
-        return url
+        query = await self._url_query(client) if url else ""
+        return f"{url}?{query}" if query else url
+
+    async def _url_query(self, client: Client) -> str:
+        return ""
 
     def _require_no_endpoint(self) -> None:
         if self.raw is not None and endpoint_of(self.raw) is not None:
@@ -277,11 +285,13 @@ class _LazyStream(Generic[T]):
     def __init__(self, function: Function[Any, Any, Any], args: Any, kwargs: Any) -> None:
         self._function = function
         self._arguments = args, kwargs
+        self._acting = context.acting.get()
         self._reader: ItemReader[T] | None = None
 
     async def advance(self) -> T:
         if self._reader is None:
             client, call = await self._function._call(*self._arguments, stream=True)
+            call.user, call.priority = self._acting
             await context.ask("call.open", call.payload, client=client, **call_fields(call))
             self._reader = ItemReader(call.id, self._function.name, client)
         return await self._reader.advance()

@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from . import context
 from .errors import CallLost, InvalidError, NotRunningError
-from .face import block, both, wait
+from .face import BothContext, both
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from .protocols import Client, Reply
 
 H = TypeVar("H", bound="Handle")
@@ -174,45 +172,23 @@ def _info_of(fields: Any) -> ObjectInfo:
     return ObjectInfo(fields["name"], fields["id"], fields["created"])
 
 
-class Ephemeral(Generic[H]):
+class Ephemeral(BothContext[H]):
     """The block of `ephemeral()`; the object is gone behind it."""
 
     def __init__(self, kind: type[H]) -> None:
         self._type = kind
         self._id: str | None = None
 
-    async def _start(self) -> H:
+    async def _enter(self) -> H:
         reply = await context.ask(f"{self._type._kind}.ephemeral")
         self._id = str(reply.fields["id"])
         return self._type._make(object_id=self._id)
 
-    async def _end(self) -> None:
+    async def _leave(self, error: BaseException | None) -> None:
         try:
             await context.ask(f"{self._type._kind}.remove", id=self._id, missing_ok=True)
         except (NotRunningError, CallLost):
             pass  # the engine is gone, and the object with it
-
-    def __enter__(self) -> H:
-        return block(self._start())
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        block(self._end())
-
-    async def __aenter__(self) -> H:
-        return await wait(self._start())
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await wait(self._end())
 
 
 class Objects(Generic[H]):

@@ -1,14 +1,18 @@
 """The options of a function or class: Modal's names, checked where they are written down.
 
-One table of checks serves `@app.function`, `@app.cls` and `with_options`. What makes no sense on one
-machine (regions, proxies, …) is accepted and ignored, so that a script written for Modal runs.
+One table of checks serves `@app.function`, `@app.cls` and `with_options`. What of Modal's options is
+ignored or refused on one machine is in compat.py.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
+from .compat import REFUSED, SAFE, check_option
 from .errors import ConflictError, InvalidError
 
 if TYPE_CHECKING:
@@ -18,16 +22,14 @@ if TYPE_CHECKING:
     from .types import Batching, Payload, Resources, RetryPolicy, Scaling
     from .volume import Volume
 
-IGNORED = frozenset(
-    "cloud region routing_region nonpreemptible proxy i6pn experimental_options restrict_modal_access "
-    "enable_memory_snapshot network_file_systems ephemeral_disk include_source".split()
-)
-"""Options of Modal's that are accepted and have no effect on one machine."""
-
 NOT_GIVEN = frozenset({"max_inputs", "target_inputs", "batching", "arguments"})
 """Fields of Options that are no options: with_concurrency() and its like set them."""
 
+MODALS = SAFE | REFUSED.keys()
+"""Options of Modal's that one machine ignores or refuses."""
+
 MAX_TIMEOUT = 24 * 3600
+_GPU = re.compile(r"[A-Za-z0-9][\w.+!-]*(:[1-9][0-9]?)?")
 RESOURCE_OPTIONS = ("cpu", "memory", "gpu")
 SCALING_OPTIONS = ("min_containers", "max_containers", "buffer_containers", "scaledown_window")
 
@@ -145,9 +147,11 @@ class Options(NamedTuple):
 def check(what: str, given: Mapping[str, Any]) -> Options:
     """Check the options given to `what` (such as "@app.function"). Raises InvalidError."""
     known = set(Options._fields) - NOT_GIVEN
-    values = {k: v for k, v in given.items() if k not in IGNORED and v is not None}
+    values = {k: v for k, v in given.items() if k not in MODALS and v is not None}
+    for name in given.keys() & MODALS:
+        check_option(what, name, given[name])
     for name in values.keys() - known:
-        raise InvalidError(f"{what} has no option {name!r}{_nearest(name, known | IGNORED)}")
+        raise InvalidError(f"{what} has no option {name!r}{_nearest(name, known | MODALS)}")
     for name, value in values.items():
         checker = _CHECKS.get(name)
         if checker is not None:
@@ -259,11 +263,11 @@ def _schedule(what: str, value: Any) -> Any:
 
 
 def _gpu(what: str, value: Any) -> str:
-    if isinstance(value, (list, tuple)) and value and all(isinstance(v, str) for v in value):
-        return ",".join(value)
-    if not isinstance(value, str):
-        raise InvalidError(f'{what} must be a text such as "any" or "T4:2", not {value!r}')
-    return value
+    wanted = list(value) if isinstance(value, (list, tuple)) else [value]
+    for each in wanted or [value]:
+        if not isinstance(each, str) or not _GPU.fullmatch(each):
+            raise InvalidError(f'{what} must be a text such as "any" or "A100:2", not {each!r}')
+    return ",".join(wanted)
 
 
 def _text(what: str, value: Any) -> str:
@@ -291,3 +295,9 @@ _CHECKS: dict[str, Any] = {
     "name": _text,
     "runtime": _text,
 }
+
+
+def variant_name(changes: Mapping[str, Any]) -> str:
+    """What tells a variant's pool from others of its function: equal for equal changes."""
+    text = json.dumps(changes, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -124,6 +124,49 @@ def bind(
     return values
 
 
+def from_query(
+    cls: str, parameters: Sequence[ClassParameter], query: Mapping[str, str]
+) -> dict[str, Any]:
+    """The value of each parameter as a URL's query gives it. Other names are the endpoint's own.
+
+    Numbers are decimal, bools true or false, bytes the text in UTF-8. Raises InvalidError.
+    """
+    given: dict[str, Any] = {}
+    for each in parameters:
+        if each.name in query:
+            given[each.name] = _read(f"?{each.name}= of {cls}", each.type, query[each.name])
+    return bind(cls, parameters, (), given)
+
+
+def _read(where: str, kind: str, text: str) -> Any:
+    if kind == "bool":
+        if text.lower() not in ("true", "false", "1", "0"):
+            raise InvalidError(f"{where} must be true or false, not {text!r:.60}")
+        return text.lower() in ("true", "1")
+    if kind == "int":
+        try:
+            return int(text)
+        except ValueError:
+            raise InvalidError(f"{where} must be int, not {text!r:.60}") from None
+    return text.encode() if kind == "bytes" else text
+
+
+def to_query(values: Mapping[str, Any]) -> str:
+    """The query of a URL that `from_query` reads as these values."""
+    from urllib.parse import urlencode
+
+    return urlencode(
+        {
+            name: value.decode("utf-8", "replace")
+            if isinstance(value, bytes)
+            else str(value).lower()
+            if isinstance(value, bool)
+            else value
+            for name, value in values.items()
+        }
+    )
+
+
 def _spelled(cls: str, names: Sequence[str]) -> str:
     return f"{cls}({', '.join(f'{name}=…' for name in names)})"
 
@@ -146,6 +189,11 @@ def encode(value: Any) -> str:
 def decode(text: str) -> Any:
     value = json.loads(text)
     return base64.b64decode(value["bytes"]) if isinstance(value, dict) else value
+
+
+def are_defaults(parameters: Sequence[ClassParameter], values: Mapping[str, Any]) -> bool:
+    """Whether these are the values of the object that the class itself stands for."""
+    return all(each.default == encode(values[each.name]) for each in parameters)
 
 
 def identity(values: Mapping[str, Any]) -> str:

@@ -7,13 +7,12 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from . import context
 from .codec import to_plain
 from .errors import ExecutionError, InvalidError, ResourceExhaustedError, error_named
-from .face import both
+from .face import BothContext, both
 from .sandbox_process import CHUNK_BYTES, ContainerProcess
 from .sandbox_spec import ProcessSpec
 from .types import EMPTY, Payload
@@ -186,7 +185,7 @@ def _absolute(path: object) -> str:
     return path
 
 
-class SandboxFile(Generic[T]):
+class SandboxFile(BothContext["SandboxFile[T]"], Generic[T]):
     """An open file of a sandbox. Its content is here; `flush` and `close` store what was written."""
 
     def __init__(self, files: Filesystem, path: str, mode: str, content: bytes) -> None:
@@ -258,27 +257,11 @@ class SandboxFile(Generic[T]):
             await self._store()
             self._content.close()
 
-    def __enter__(self) -> SandboxFile[T]:
+    async def _enter(self) -> SandboxFile[T]:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> SandboxFile[T]:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.close.aio()
+    async def _leave(self, error: BaseException | None) -> None:
+        await self._close()
 
 
 async def opened(files: Filesystem, path: str, mode: str) -> SandboxFile[Any]:

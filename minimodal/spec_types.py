@@ -260,4 +260,5 @@ class Capabilities:
     memory: str
     cpu: str
     pids: str
+    gpu: str = ""  # empty: it can give none
     notes: tuple[str, ...] = ()

@@ -6,8 +6,6 @@ snapshot; by value (cloudpickle) from notebooks, REPLs and with `serialized=True
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +18,7 @@ from .codec import to_plain
 from .endpoints import labelled
 from .errors import InvalidError
 from .home import open_home
-from .options import RESOURCE_OPTIONS, SCALING_OPTIONS, Options
+from .options import RESOURCE_OPTIONS, SCALING_OPTIONS, Options, variant_name
 from .types import EMPTY, ByName, ByValue, FunctionSpec, RetryPolicy, VolumeMount
 
 if TYPE_CHECKING:
@@ -225,5 +223,4 @@ async def variant_fields(options: Options) -> dict[str, Any]:
     if options.volumes is not None:
         mounts = await _volume_mounts(dict(options.volumes))
         changes["volumes"] = [to_plain(m) for m in mounts]
-    text = json.dumps(changes, sort_keys=True)
-    return {"changes": changes, "variant": hashlib.sha256(text.encode()).hexdigest()[:12]}
+    return {"changes": changes, "variant": variant_name(changes)}

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import TracebackType
 
 from . import context
 from .errors import CallLost, InvalidError, NotFoundError, NotRunningError
-from .face import block, wait
+from .face import BothContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +36,14 @@ class Tunnel:
         return self.host, self.port
 
 
-class Forward:
+class Forward(BothContext[Tunnel]):
     """The block of `forward()`; works with `with` and `async with`."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._id = ""
 
-    async def _start(self) -> Tunnel:
+    async def _enter(self) -> Tunnel:
         if context.container is None:
             raise InvalidError(
                 "forward() works inside a function's container; here the port is on this machine already"
@@ -53,33 +52,11 @@ class Forward:
         self._id = found["id"]
         return Tunnel(found["host"], found["port"])
 
-    async def _end(self) -> None:
+    async def _leave(self, error: BaseException | None) -> None:
         try:
             await context.ask("tunnel.close", id=self._id)
         except (NotFoundError, NotRunningError, CallLost):
             pass  # it went with its container or its engine
-
-    def __enter__(self) -> Tunnel:
-        return block(self._start())
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        block(self._end())
-
-    async def __aenter__(self) -> Tunnel:
-        return await wait(self._start())
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await wait(self._end())
 
 
 def forward(port: int, *, unencrypted: bool = False, h2_enabled: bool = False) -> Forward:

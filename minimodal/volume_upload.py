@@ -16,13 +16,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 from . import context
 from .errors import CallLost, InvalidError, NotRunningError
-from .face import block, wait
+from .face import BothContext
 from .types import Payload
 from .volume_paths import inside, stays_inside
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from .volume import Volume
 
 PIECE_BYTES = 8 << 20
@@ -38,7 +36,7 @@ class _Item:
     mode: int | None = None
 
 
-class BatchUpload:
+class BatchUpload(BothContext["BatchUpload"]):
     """The block of `Volume.batch_upload`."""
 
     def __init__(self, volume: Volume, force: bool) -> None:
@@ -95,6 +93,13 @@ class BatchUpload:
 
     # --- at the end of the block -------------------------------------------------------------------
 
+    async def _enter(self) -> BatchUpload:
+        return self
+
+    async def _leave(self, error: BaseException | None) -> None:
+        if error is None:
+            await self._apply()
+
     async def _apply(self) -> None:
         if not self._items:
             return
@@ -143,30 +148,6 @@ class BatchUpload:
             self.sent(len(piece))
             if not piece:
                 return
-
-    def __enter__(self) -> BatchUpload:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        if error is None:
-            block(self._apply())
-
-    async def __aenter__(self) -> BatchUpload:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        if error is None:
-            await wait(self._apply())
 
 
 def _items_of(root: Path, remote: str, recursive: bool) -> Iterator[_Item]:

@@ -43,6 +43,9 @@ class Kind(IntEnum):
     RECALLED = (
         14  # S → E: seq: the last call that slot (meta) has begun; later ones were given back
     )
+    STACK = (
+        15  # E → S: where is the code of slot `seq`? E → X: of call `seq`? S X → E: JSON threads
+    )
     CALL = 20  # E → X: meta fields joined by NUL; body args. seq names it in all answers
     RESULT = 21  # X → E: meta seconds that it took; body value
     ERROR = 22  # X → E: JSON type, message, traceback; body: pickled exception

@@ -101,9 +101,9 @@ class Pool:
 
     @property
     def mounts(self) -> tuple[Mount, ...]:
+        """Besides those of its image, which the backend adds."""
         sources = self._sources
-        mounts = [Mount("sources", sources, SOURCES_DIR)] if sources else []
-        return (*mounts, *(self.image.mounts if self.image else ()))
+        return (Mount("sources", sources, SOURCES_DIR),) if sources else ()
 
     @property
     def _sources(self) -> str | None:
@@ -124,6 +124,7 @@ class Pool:
             "is_batched": spec.batching is not None,
             "is_class": spec.is_class,
             "workdir": session.image.workdir,
+            "interactive": self.engine.terminal.front is not None,
             "web": {name: to_plain(endpoint) for name, endpoint in web_of(spec)},
         }
         data, parameters = b"", spec.parameters or EMPTY
@@ -141,6 +142,11 @@ class Pool:
         """Queue a new call. Raises CircuitOpen while containers keep failing to start."""
         self.require_working()
         self.queue.push(live, live.call.user, live.call.priority)
+        self.dispatch()
+
+    def enter(self, live: LiveCall) -> None:
+        """Queue a new call that is on record: no quota and no open breaker refuses it now."""
+        self.queue.push(live, live.call.user, live.call.priority, accepted=True)
         self.dispatch()
 
     def require_working(self) -> None:
@@ -392,7 +398,7 @@ class Pool:
     def start_session(self, node: str) -> None:
         """Start one more container, building the image first where that is not done."""
         if self.image is None:
-            self.engine.build_for(self)
+            self.engine.builds.build_for(self)
             return
         ticket = self.breaker.admit(self.engine.loop.time())
         if ticket is None:

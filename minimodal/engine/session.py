@@ -19,6 +19,7 @@ from .masking import NOTHING, Mask
 from .peer import Peer
 from .serving import Serving
 from .slot import CUT, Slot, failure_of
+from .terminal import LOOK_AGAIN
 
 if TYPE_CHECKING:
     from minimodal.protocols import Container
@@ -201,6 +202,10 @@ class Session:
                 self.start_failed(failure_of(frame))
             case Kind.EXITED:
                 self._on_exited(frame)
+            case Kind.STACK:
+                slot = self._slot(frame.seq)
+                if slot is not None:
+                    slot.stacks.answer(frame, None)
             case Kind.RECALLED:
                 index, below = map(int, frame.meta.split("\0"))
                 slot = self._slot(index)
@@ -271,6 +276,16 @@ class Session:
         self.pool.start_failed(self, failure, again)
 
     def _start_hung(self) -> None:
+        engine = self.pool.engine
+        spent = engine.loop.time() - self.started_at
+        left = (
+            engine.terminal.held_since(engine.clock.monotonic() - spent)
+            + self._startup_timeout
+            - spent
+        )
+        if left > 0:  # a debugger has the terminal, or had it
+            self._startup = Deadline(engine.loop, max(left, LOOK_AGAIN), self._start_hung)
+            return
         message = (
             f"{self.pool.name} was not ready after {self._startup_timeout:g} s (startup_timeout): its "
             "import or @enter hangs, or needs longer"
@@ -280,6 +295,10 @@ class Session:
     def interrupt(self, index: int, seq: int) -> None:
         if self._supervisor is not None:
             self._supervisor.send(Kind.INTERRUPT, seq, str(index))
+
+    def ask_for_stack(self, index: int) -> None:
+        if self._supervisor is not None:
+            self._supervisor.send(Kind.STACK, index)
 
     def recall(self, index: int, below: int) -> None:
         if self._supervisor is not None:

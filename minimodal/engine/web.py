@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
-from minimodal.errors import NotFoundError
+from minimodal import parameters, pickling
+from minimodal.errors import NotFoundError, ResourceExhaustedError
+from minimodal.options import variant_name
 from minimodal.protocols import Reply
 from minimodal.types import Call, FunctionSpec, Payload, WebEndpoint, WebRoute, new_id
 
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 Fields = Mapping[str, Any]
 Serve = Callable[[], Awaitable[None]]
 UrlOf = Callable[[WebEndpoint], str]
+
+MAX_OBJECTS = 256  # of classes, with parameters from a URL
 
 
 async def _nobody() -> None:
@@ -37,6 +42,7 @@ class Web:
         self._serve: Serve = _nobody
         self._url_of: UrlOf | None = None
         self._home: Callable[[], str] = str
+        self._objects: dict[tuple[str, str], str] = {}  # pools that queries asked for
         engine.ops.add("web.url", self._url)
         engine.ops.add("web.routes", self._list)
         engine.ops.add("gateway.open", self._open_gateway)
@@ -73,11 +79,16 @@ class Web:
             self._routes = found
         return self._routes
 
-    def open(self, route: WebRoute, request: bytes, user: str = "default") -> Exchange:
-        """Start a request. Raises NotFoundError, CircuitOpen or ResourceExhaustedError."""
+    def open(
+        self, route: WebRoute, request: bytes, query: bytes = b"", user: str = "default"
+    ) -> Exchange:
+        """Start a request. `query`: of its URL, where the parameters of a class are looked for.
+
+        Raises NotFoundError, InvalidError (a parameter), CircuitOpen or ResourceExhaustedError.
+        """
         call = Call(
             id=new_id("fc"),
-            function=route.key,
+            function=self._object(route, query),
             payload=Payload(request),
             method=route.method,
             user=user,
@@ -90,6 +101,46 @@ class Web:
         """Seconds until a function whose containers fail may be tried again."""
         pool = self._engine.pools.get(route.key)
         return 1.0 if pool is None else pool.breaker.view(self._engine.loop.time()).retry_in
+
+    def _object(self, route: WebRoute, query: bytes) -> str:
+        """The key of the pool that is to answer: of a class, the object with these parameters."""
+        pool = self._engine.pool_of(route.key)
+        declared = pool.spec.shape.parameters if pool.spec.shape else ()
+        if not declared:
+            return route.key
+        given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+        values = parameters.from_query(pool.name, declared, given)
+        if parameters.are_defaults(declared, values):
+            return route.key
+        changes = {"arguments": parameters.identity(values)}
+        variant = variant_name(changes)
+        known = self._objects.get((route.key, variant))
+        if known in self._engine.pools:
+            return known
+        self._make_room(pool.name)
+        before = len(self._engine.pools)
+        fields = {"key": route.key, "changes": changes, "variant": variant}
+        reply = self._engine.ops.find("function.variant")(
+            Caller(), fields, pickling.dumps(((), values))
+        )
+        assert isinstance(reply, Reply)
+        key: str = reply.fields["key"]
+        if len(self._engine.pools) > before:  # else somebody's handle has made it, and counts on it
+            self._objects[route.key, variant] = key
+        return key
+
+    def _make_room(self, name: str) -> None:
+        """A stranger can ask for any number of objects: only so many have pools at a time."""
+        pools = self._engine.pools
+        self._objects = {what: key for what, key in self._objects.items() if key in pools}
+        idle = [what for what, key in self._objects.items() if not pools[key].unfinished]
+        for what in idle[: max(0, len(self._objects) - MAX_OBJECTS + 1)]:
+            self._engine.remove_pool(pools[self._objects.pop(what)])
+        if len(self._objects) < MAX_OBJECTS:
+            return
+        raise ResourceExhaustedError(
+            f"{name}: requests use {MAX_OBJECTS} objects with parameters of their own at this time"
+        )
 
     # --- operations ----------------------------------------------------------------------------------
 

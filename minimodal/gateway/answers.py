@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from minimodal.errors import CircuitOpen, Error, InvalidError, ResourceExhaustedError
 from minimodal.types import CallState, Failure
 
 from .headers import Header
@@ -48,12 +49,21 @@ def failed(
     )
 
 
+def refused(error: Error, retry: float) -> Answer:
+    """What a client is told whose request was not taken. `retry`: seconds, of an open breaker."""
+    match error:
+        case CircuitOpen():
+            return unavailable(str(error), retry)
+        case ResourceExhaustedError():
+            return Answer(429, str(error), ((b"retry-after", b"1"),))
+        case InvalidError():
+            return Answer(422, str(error))
+        case _:
+            return Answer(404, str(error))
+
+
 def unavailable(text: str, retry: float) -> Answer:
     return Answer(503, text, ((b"retry-after", str(max(1, math.ceil(retry))).encode()),))
-
-
-def too_many(text: str) -> Answer:
-    return Answer(429, text, ((b"retry-after", b"1"),))
 
 
 async def give(send: Any, answer: Answer, head: bool = False) -> None:

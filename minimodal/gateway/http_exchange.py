@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from minimodal.asgi_messages import RESPONSE, pack, unpack
-from minimodal.errors import CircuitOpen, NotFoundError, ProtocolError, ResourceExhaustedError
+from minimodal.errors import Error, ProtocolError
 from minimodal.types import WebRoute
 
 from . import answers
@@ -66,15 +66,11 @@ class HttpExchange:
         except ConnectionError:
             return  # it left before its request was whole: nobody to answer
         try:
-            exchange = self._gateway.web.open(self._route, self._packed(body, more))
-        except CircuitOpen as error:
-            await self._give(answers.unavailable(str(error), self._retry_after()))
-            return
-        except ResourceExhaustedError as error:
-            await self._give(answers.too_many(str(error)))
-            return
-        except NotFoundError as error:
-            await self._give(Answer(404, str(error)))
+            user, query = self._gateway.user_of(self._scope), self._scope["query_string"]
+            packed = self._packed(body, more)
+            exchange = self._gateway.web.open(self._route, packed, query, user)
+        except Error as error:
+            await self._give(answers.refused(error, self._retry_after()))
             return
         self.call_id = exchange.call_id
         await self._converse(exchange, more)

@@ -39,8 +39,13 @@ class WebHost(Protocol):
 
     def routes(self) -> Sequence[WebRoute]: ...
 
-    def open(self, route: WebRoute, request: bytes, user: str = "default") -> Exchange:
-        """Start a request. Raises NotFoundError, CircuitOpen or ResourceExhaustedError."""
+    def open(
+        self, route: WebRoute, request: bytes, query: bytes = b"", user: str = "default"
+    ) -> Exchange:
+        """Start a request. Raises NotFoundError, InvalidError, CircuitOpen or ResourceExhaustedError.
+
+        `query`: of its URL, which may hold the parameters of a class.
+        """
         ...
 
     def retry_after(self, route: WebRoute) -> float: ...

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from minimodal.asgi_messages import pack, unpack
-from minimodal.errors import CircuitOpen, Error, ProtocolError, ResourceExhaustedError
+from minimodal.errors import Error, ProtocolError
 from minimodal.types import CallState, WebRoute
 
 from . import answers
@@ -47,16 +47,12 @@ class WebSocketExchange:
     async def run(self) -> None:
         await self._receive()  # websocket.connect, which the app gets from its agent
         try:
-            exchange = self._gateway.web.open(self._route, self._packed())
-        except CircuitOpen as error:
-            retry = self._gateway.web.retry_after(self._route)
-            await deny(self._scope, self._send, answers.unavailable(str(error), retry))
-            return
-        except ResourceExhaustedError as error:
-            await deny(self._scope, self._send, answers.too_many(str(error)))
-            return
+            user, query = self._gateway.user_of(self._scope), self._scope["query_string"]
+            exchange = self._gateway.web.open(self._route, self._packed(), query, user)
         except Error as error:
-            await deny(self._scope, self._send, Answer(404, str(error)))
+            answer = answers.refused(error, self._gateway.web.retry_after(self._route))
+            self.status = answer.status
+            await deny(self._scope, self._send, answer)
             return
         self.call_id = exchange.call_id
         try:

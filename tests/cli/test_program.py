@@ -185,6 +185,18 @@ def test_an_async_entrypoint(program: Program, script: Write) -> None:
     assert result.stdout.splitlines()[-1] == "16"
 
 
+def test_an_async_entrypoint_that_raises_shows_no_frame_of_an_event_loop(
+    program: Program, script: Write
+) -> None:
+    text = "async def main() -> None:\n    raise ValueError('no luck')\n"
+    path = script("a.py", HELLO.partition("def main")[0] + text)
+    result = program("run", "-q", "a.py")
+    assert result.returncode == 1
+    frames = [line for line in result.stderr.splitlines() if line.startswith("  File")]
+    assert len(frames) == 1
+    assert f"{path}" in frames[0]
+
+
 def test_a_script_with_a_main_block_is_run_as_a_program(program: Program, script: Write) -> None:
     text = """
 import sys

@@ -225,6 +225,7 @@ def test_from_id_of_nothing() -> None:
 def test_gather_keeps_the_order() -> None:
     assert minimodal.gather(f.square.spawn(2), f.square.spawn(3)) == [4, 9]
     assert minimodal.FunctionCall.gather(f.square.spawn(4)) == [16]
+    assert asyncio.run(minimodal.FunctionCall.gather.aio(f.square.spawn(5))) == [25]
 
 
 def test_get_with_a_timeout_raises_the_builtin(tmp_path_factory: pytest.TempPathFactory) -> None:

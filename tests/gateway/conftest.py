@@ -15,12 +15,13 @@ from tests.gateway import functions
 from tests.leftovers import Leftovers
 
 
-@pytest.fixture(scope="module", params=BACKENDS[:2])
+@pytest.fixture(scope="module", params=BACKENDS)
 def leaves_nothing(request: pytest.FixtureRequest, home: Path) -> Iterator[str]:
     """The check of tests/conftest.py for the module: warm containers outlive a single test."""
-    before = Leftovers.now(False)
+    docker = request.param == "docker"
+    before = Leftovers.now(docker)
     yield request.param
-    left = before.left_behind(False)
+    left = before.left_behind(docker)
     assert not left, "left behind by this module:\n" + "\n".join(left)
 
 

@@ -287,6 +287,32 @@ class Counter:
         return self.count
 
 
+@app.cls(timeout=30)
+class Shelf:
+    kind: str = minimodal.parameter()
+    size: int = minimodal.parameter(default=2)
+    open: bool = minimodal.parameter(default=True)
+
+    @minimodal.enter()
+    def begin(self):
+        self.served = 0
+
+    @minimodal.asgi_app(label="shelf")
+    def web(self):
+        async def answer(scope, receive, send):
+            if scope["type"] == "lifespan":
+                raise NotImplementedError
+            self.served += 1
+            shown = [self.kind, self.size, self.open, self.served, scope["query_string"].decode()]
+            await plain(send, json.dumps(shown).encode())
+
+        return answer
+
+    @minimodal.method()
+    def count(self) -> int:
+        return self.served
+
+
 @app.function()
 @minimodal.web_server(8965, label="server")
 @minimodal.concurrent(max_inputs=10)

@@ -18,7 +18,6 @@ from minimodal.config import load_config
 from minimodal.errors import ImageBuildError
 from minimodal.host import Host
 from tests.gateway import shop
-from tests.leftovers import Leftovers
 
 pytestmark = [
     pytest.mark.timeout(180),
@@ -72,16 +71,8 @@ NOT_COMPARED = {"date", "server", "connection", "transfer-encoding"}
 
 
 @pytest.fixture(scope="module")
-def leaves_nothing(home: Path) -> Iterator[None]:
-    before = Leftovers.now(False)
-    yield
-    left = before.left_behind(False)
-    assert not left, "left behind by this module:\n" + "\n".join(left)
-
-
-@pytest.fixture(scope="module")
-def gateway(leaves_nothing: None) -> Iterator[int]:
-    with Host(load_config({"backend": "process", "port": 0})) as host:
+def gateway(leaves_nothing: str) -> Iterator[int]:
+    with Host(load_config({"backend": leaves_nothing, "port": 0})) as host:
         try:
             with shop.app.run():
                 yield host.door.port
@@ -90,7 +81,7 @@ def gateway(leaves_nothing: None) -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def plain(leaves_nothing: None) -> Iterator[dict[str, int]]:
+def plain(leaves_nothing: str) -> Iterator[dict[str, int]]:
     """The port of each app under a plain server."""
     ports, processes = {}, []
     script = str(Path(__file__).with_name("plain_server.py"))

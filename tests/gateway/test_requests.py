@@ -11,6 +11,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from minimodal.errors import InvalidError
+from minimodal.host import Host
 from tests.gateway import functions
 
 
@@ -157,6 +158,38 @@ def test_a_class_keeps_its_state(http: httpx.Client) -> None:
     first = int(http.get("/counter/").text)
     assert int(http.get("/counter/").text) == first + 1
     assert functions.Counter().current.remote() == first + 1
+
+
+def test_parameters_of_a_class_come_from_the_query(http: httpx.Client) -> None:
+    first = http.get("/shelf/?kind=books&size=3&page=1").json()
+    assert first[:3] == ["books", 3, True]
+    assert first[4] == "kind=books&size=3&page=1", "the app sees the query as it was sent"
+    again = http.get("/shelf/?size=3&kind=books&open=true").json()
+    assert again[3] == first[3] + 1, "equal parameters are one object"
+    assert http.get("/shelf/?kind=books&open=false").json()[:4] == ["books", 2, False, 1]
+    assert functions.Shelf(kind="books", size=3).count.remote() == again[3]
+    url = functions.Shelf(kind="b & c").web.get_web_url()
+    assert url is not None
+    assert http.get(url).json()[:3] == ["b & c", 2, True]
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [("", "kind"), ("?kind=a&size=x", "size"), ("?kind=a&open=perhaps", "true or false")],
+)
+def test_parameters_of_a_class_that_do_not_fit(http: httpx.Client, query: str, said: str) -> None:
+    answer = http.get(f"/shelf/{query}")
+    assert answer.status_code == 422
+    assert said in answer.text
+
+
+def test_objects_that_requests_make_are_bounded(
+    http: httpx.Client, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minimodal.engine.web.MAX_OBJECTS", 2)
+    seen = [http.get(f"/shelf/?kind=k{n}").status_code for n in range(4)]
+    assert seen == [200] * 4, "an idle object makes room"
+    assert len([key for key in host.engine.pools if "/Shelf~" in key]) == 2
 
 
 def test_a_server_behind_a_port(http: httpx.Client) -> None:
