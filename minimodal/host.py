@@ -11,7 +11,7 @@ import atexit
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import context
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .engine.opening import Settings as EngineSettings
     from .gateway.door import Door, Settings
 
-STOP_TIMEOUT = 30.0
+DESCRIPTORS = 65536
 
 
 class BackendSettings(NamedTuple):
@@ -230,6 +230,7 @@ class Host:
                 await self._main(stop)
 
     async def _main(self, stop: anyio.Event) -> None:
+        _raise_descriptor_limit()
         from .backends.choose import open_best
         from .engine.client import LoopClient
         from .engine.objects import open_objects
@@ -292,6 +293,17 @@ def _innermost(error: BaseException) -> BaseException:
     """The one error in task groups around it."""
     inner: tuple[BaseException, ...] = getattr(error, "exceptions", ())
     return _innermost(inner[0]) if len(inner) == 1 else error
+
+
+def _raise_descriptor_limit() -> None:
+    """1,024 descriptors, the usual soft limit, are few for an engine with many containers."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft < wanted:
+        with suppress(ValueError, OSError):  # macOS has a limit below the one that it tells
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _call_in(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
