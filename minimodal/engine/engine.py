@@ -50,6 +50,7 @@ from .planner import Planner
 from .pool import Pool
 from .rollout import Rollout
 from .sandboxes import Sandboxes
+from .tally import Times
 from .tenants import Tenants
 from .timetable import Timetable
 from .tunnels import TunnelOps
@@ -59,11 +60,11 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from .scheduler import FairQueue
-    from .session import Session
+    from .session import Gone, Session
 
 log = logging.getLogger("minimodal.engine")
 
-RECENT = 1000  # finished attached calls in `minimodal calls`
+RECENT = 1000  # finished calls in `minimodal calls` that are not on record, or ran just now
 KEPT_OUTCOMES = 100_000  # finished calls whose result can still be read by id
 
 
@@ -91,7 +92,8 @@ class Engine:
         self.apps: dict[str, App] = {}
         self.calls: dict[str, LiveCall] = {}
         self._kept: dict[str, None] = {}  # finished calls in the order of their end
-        self.recent: deque[Ended] = deque(maxlen=RECENT)  # attached calls, for people
+        self.gone: deque[Gone] = deque(maxlen=RECENT)  # containers
+        self.recent: deque[Ended] = deque(maxlen=RECENT)  # finished calls, for people
         self.blobs: dict[str, bytes] = {}
         self.planner = Planner(self, nodes)
         self.durable: Durable
@@ -106,6 +108,7 @@ class Engine:
         TunnelOps(self)
         self.sandboxes = Sandboxes(self)
         self._images: dict[str, ImageRef] = {}
+        self.builds = Times()  # of images, found ones too
         self._building: set[Pool] = set()
         self._bug: Exception | None = None
         self._crashed = anyio.Event()
@@ -215,6 +218,12 @@ class Engine:
             f"{'; apps here: ' + ', '.join(known) if known else ''}"
         )
 
+    def sample(self) -> None:
+        """Note how long the queues are, for the charts."""
+        now = self.loop.time()
+        for pool in self.pools.values():
+            pool.tally.sample(now, len(pool.queue), len(pool.sessions))
+
     # --- images --------------------------------------------------------------------------------------
 
     async def build_all(self, images: Iterable[ImageSpec]) -> None:
@@ -244,8 +253,14 @@ class Engine:
                 self.events.publish("image.build", name, text=line)
 
             started = self.loop.time()
-            ref = self._images[digest] = await self.backend.build(image, report)
-            self.events.publish("image.built", name, seconds=self.loop.time() - started)
+            try:
+                ref = self._images[digest] = await self.backend.build(image, report)
+            except Error as error:
+                self.events.publish("image.failed", name, text=str(error))
+                raise
+            seconds = self.loop.time() - started
+            self.builds.add(seconds)
+            self.events.publish("image.built", name, seconds=seconds)
         return ref
 
     def build_for(self, pool: Pool) -> None:
@@ -324,8 +339,7 @@ class Engine:
         live.outcome = outcome
         live.state = outcome.state
         call_id = live.call.id
-        if not live.durable:
-            self.recent.append(ended(live, outcome, self.loop.time()))
+        self.recent.append(ended(live, outcome, self.loop.time()))
         if call_id not in self._kept:
             del self.calls[call_id]
         elif len(self._kept) > KEPT_OUTCOMES:

@@ -13,6 +13,7 @@ from minimodal.types import CallState
 BOUNDS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)  # seconds
 SLICE = 5.0  # seconds of one column of the chart
 SLICES = 60
+COLUMNS = ("recent", "recent_failed", "recent_queued", "recent_containers")
 
 
 class Times:
@@ -29,13 +30,13 @@ class Times:
         self.total += seconds
 
     def quantile(self, share: float) -> float | None:
-        """An upper estimate: the bound of the bucket in which that share of all lies."""
+        """An estimate: evenly between the bounds of the bucket in which that share of all lies."""
         wanted = share * sum(self.counts)
-        seen = 0
-        for bound, count in zip((*BOUNDS, BOUNDS[-1]), self.counts, strict=True):
-            seen += count
-            if seen and seen >= wanted:
-                return bound
+        seen, low = 0, 0.0
+        for high, count in zip((*BOUNDS, BOUNDS[-1]), self.counts, strict=True):
+            if count and seen + count >= wanted:
+                return low + (high - low) * (wanted - seen) / count
+            seen, low = seen + count, high
         return None
 
     def plain(self) -> dict[str, Any]:
@@ -45,7 +46,14 @@ class Times:
 class Tally:
     """One per pool: a new version of a function begins at zero."""
 
-    __slots__ = ("_failed", "_finished", "_first", "cold_starts", "service", "states", "waits")
+    __slots__ = (
+        "_columns",
+        "_first",
+        "cold_starts",
+        "service",
+        "states",
+        "waits",
+    )
 
     def __init__(self) -> None:
         self.states = dict.fromkeys((s.value for s in CallState if s.finished), 0)
@@ -53,8 +61,7 @@ class Tally:
         self.service = Times()
         self.cold_starts = Times()
         self._first = 0  # number of the slice that the last column shows
-        self._finished = [0] * SLICES
-        self._failed = [0] * SLICES
+        self._columns = {name: [0] * SLICES for name in COLUMNS}
 
     def add(self, state: CallState, now: float, queued_at: float, started_at: float | None) -> None:
         """A call has ended. Times are the loop's; `started_at` None: it never began."""
@@ -63,19 +70,27 @@ class Tally:
             self.waits.add(max(0.0, started_at - queued_at))
             self.service.add(max(0.0, now - started_at))
         self._move_to(now)
-        self._finished[-1] += 1
-        self._failed[-1] += state not in (CallState.OK, CallState.CANCELLED)
+        self._columns["recent"][-1] += 1
+        self._columns["recent_failed"][-1] += state not in (CallState.OK, CallState.CANCELLED)
+
+    def sample(self, now: float, queued: int, containers: int) -> None:
+        """How long the queue is and how many containers there are; of a slice the most counts."""
+        self._move_to(now)
+        for name, value in (("recent_queued", queued), ("recent_containers", containers)):
+            column = self._columns[name]
+            column[-1] = max(column[-1], value)
 
     def _move_to(self, now: float) -> None:
         number = int(now / SLICE)
         gone = min(number - self._first, SLICES)
         if gone > 0:
-            self._finished = self._finished[gone:] + [0] * gone
-            self._failed = self._failed[gone:] + [0] * gone
+            for column in self._columns.values():
+                column[:] = column[gone:] + [0] * gone
         self._first = number
 
     def plain(self, now: float) -> dict[str, Any]:
-        """JSON-able. `recent`: finished and failed calls in slices of `slice` seconds, oldest first."""
+        """JSON-able. `recent…`: calls that ended, calls that failed, the queue and the containers, in
+        slices of `slice` seconds, oldest first."""
         self._move_to(now)
         return {
             "states": dict(self.states),
@@ -85,6 +100,5 @@ class Tally:
             "p50": self.service.quantile(0.5),
             "p95": self.service.quantile(0.95),
             "slice": SLICE,
-            "recent": list(self._finished),
-            "recent_failed": list(self._failed),
+            **{name: list(column) for name, column in self._columns.items()},
         }

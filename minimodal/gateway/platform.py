@@ -42,7 +42,7 @@ class Platform:
         routes = [
             *api.routes(ask, limits),
             Route("/metrics", scrape),
-            *Dashboard(ask).routes,
+            *Dashboard(ask, metrics.statuses).routes,
         ]
         self._app = Starlette(routes=routes, exception_handlers={404: _not_found})
 

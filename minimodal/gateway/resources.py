@@ -26,6 +26,12 @@ class Resource:
     lists: Mapping[str, str] = field(default_factory=dict)  # path parameter -> field that is a list
 
     @property
+    def operation(self) -> str:
+        """A name that no other route has."""
+        words = [w.strip("{}").partition(":")[0] for w in self.path.split("/") if w]
+        return "_".join([self.method.lower(), *words]).replace("-", "_")
+
+    @property
     def writes(self) -> bool:
         return self.method != "GET"
 
@@ -42,6 +48,7 @@ _CALLS = {
 
 RESOURCES = (
     Resource("GET", "/engine", "engine.info", "The engine and its backend", "engine"),
+    Resource("GET", "/settings", "engine.config", "Settings and their origins", "engine"),
     Resource("GET", "/apps", "app.list", "Apps that run or are deployed", "apps"),
     Resource("GET", "/apps/{app}/history", "app.history", "All versions of an app", "apps"),
     Resource(
@@ -70,8 +77,17 @@ RESOURCES = (
         "containers",
         body={"force": "boolean"},
     ),
+    Resource(
+        "POST",
+        "/containers/{id}/kill",
+        "container.stop",
+        "End a container now; its calls run elsewhere",
+        "containers",
+        fixed={"force": True},
+    ),
     Resource("GET", "/calls", "call.list", "Calls, the newest first", "calls", _CALLS),
     Resource("GET", "/calls/{id}", "call.show", "A call, its attempts and output", "calls"),
+    Resource("GET", "/calls/{id}/stack", "call.stack", "Where a running call is now", "calls"),
     Resource("POST", "/calls/{id}/cancel", "call.cancel", "Cancel a call", "calls"),
     Resource("GET", "/schedules", "schedule.list", "Schedules and their next runs", "schedules"),
     Resource(
@@ -83,8 +99,15 @@ RESOURCES = (
     Resource(
         "POST", "/schedules/{key:path}/resume", "schedule.resume", "Resume a schedule", "schedules"
     ),
-    Resource("GET", "/images", "image.list", "Images that were built", "images"),
-    Resource("GET", "/volumes", "volume.list", "Volumes", "storage"),
+    Resource("GET", "/images", "image.builds", "Images that were built or looked up", "images"),
+    Resource(
+        "GET",
+        "/volumes",
+        "volume.list",
+        "Volumes, their files and bytes",
+        "storage",
+        fixed={"sizes": True},
+    ),
     Resource("GET", "/secrets", "secret.list", "Secrets: their names only", "storage"),
     Resource("GET", "/dicts", "dict.list", "Dicts", "storage"),
     Resource("GET", "/queues", "queue.list", "Queues", "storage"),
@@ -151,7 +174,7 @@ def _operation(resource: Resource) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "summary": resource.summary,
         "tags": [resource.tag],
-        "operationId": resource.op.replace(".", "_"),
+        "operationId": resource.operation,
         "parameters": parameters,
         "responses": {
             "200": _content("The answer", "application/json", {"type": "object"}),
