@@ -36,5 +36,5 @@ def main(words: int = 4) -> None:
 
     print("A stream:", *count_down.remote_gen(3))
 
-    call = in_words.spawn(1984)
-    print("A handle:", call.object_id.partition("-")[0], "->", call.get())
+    call = in_words.spawn(1984)  # on record at once; `minimodal calls list` shows it
+    print("Spawned, and collected later:", call.get())

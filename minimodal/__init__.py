@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .agent.terminal import interact as interact
     from .app import App as App
     from .app import enable_output as enable_output
     from .call import FunctionCall as FunctionCall
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .endpoints import wsgi_app as wsgi_app
     from .errors import Error as Error
     from .function import Function as Function
+    from .ignore import FilePatternMatcher as FilePatternMatcher
     from .image import Image as Image
     from .methods import enter as enter
     from .methods import exit as exit
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
     from .shared_queue import Queue as Queue
     from .tunnel import Tunnel as Tunnel
     from .tunnel import forward as forward
+    from .users import as_user as as_user
+    from .users import set_quota as set_quota
     from .volume import Volume as Volume
     from .web_requests import WebRequest as WebRequest
     from .web_requests import WebResponse as WebResponse
@@ -58,6 +62,7 @@ _HOMES = {
     "Cron": "policy",
     "Dict": "shared",
     "Error": "errors",
+    "FilePatternMatcher": "ignore",
     "Function": "function",
     "FunctionCall": "call",
     "Image": "image",
@@ -72,6 +77,7 @@ _HOMES = {
     "Volume": "volume",
     "WebRequest": "web_requests",
     "WebResponse": "web_requests",
+    "as_user": "users",
     "asgi_app": "endpoints",
     "batched": "policy",
     "concurrent": "policy",
@@ -83,22 +89,31 @@ _HOMES = {
     "fastapi_endpoint": "endpoints",
     "forward": "tunnel",
     "gather": "call",
+    "interact": "agent.terminal",
     "is_local": "context",
     "method": "methods",
     "parameter": "parameters",
     "secret_from_env": "secret",
+    "set_quota": "users",
     "web_endpoint": "endpoints",
     "web_server": "endpoints",
     "wsgi_app": "endpoints",
 }
+
+# Modal's module names, used as `minimodal.exception.NotFoundError` without an import of their own.
+_MODULES = frozenset({"container_process", "exception", "functions", "runner", "stream_type"})
 
 __all__ = [*sorted(_HOMES), "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
+    if name in _MODULES:
+        return importlib.import_module(f"minimodal.{name}")
     if home is None:
-        raise AttributeError(f"module 'minimodal' has no attribute {name!r}")
+        from .compat import absent
+
+        return absent(name)
     value = getattr(importlib.import_module(f"minimodal.{home}"), name)
     globals()[name] = value
     return value

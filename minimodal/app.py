@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from . import context
 from .errors import InvalidError
-from .face import BothContext, both
+from .face import BothContext, both, both_function
 from .function import Function, endpoint_of, is_generator_function
+from .lookup import find_app
 from .options import check
 from .types import new_id
 
@@ -76,7 +77,8 @@ class App:
         self._name = name
         self._tags = dict(tags or {})
         self._image = checked.image
-        self._secrets = checked.secrets or ()
+        self._secrets = (*context.run_secrets, *(checked.secrets or ()))
+        self._file = sys._getframe(1).f_globals.get("__file__")  # PEP 723: see _default_image
         self._volumes = dict(checked.volumes or {})
         self.registered_functions: dict[str, Function[..., Any, Any]] = {}
         self.registered_classes: dict[str, Cls[Any]] = {}
@@ -217,6 +219,8 @@ class App:
             self._tags = {**other._tags, **self._tags}
         return self
 
+    lookup = both_function(find_app)
+
     def _register(self, thing: Any, registered: dict[str, Any]) -> None:
         """Take a Function or a Cls into the table of its kind."""
         _warn_if_taken(self, thing.name, registered)
@@ -226,10 +230,13 @@ class App:
             self._open = None  # what is deployed stays as it is
 
     def _default_image(self) -> Image:
+        """Python, with the dependencies that the script's `# /// script` block names (PEP 723)."""
         from .image import Image
+        from .inline import inline_dependencies
 
         if self._image is None:
-            self._image = Image.debian_slim()
+            packages = inline_dependencies(self._file)
+            self._image = Image.debian_slim().uv_pip_install(*packages)
         return self._image
 
     # --- running -----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import re
 from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
@@ -20,6 +21,7 @@ from .face import BothIterator, block, both, stalls_loop, wait
 from .types import Buffer, Call, CallState, Failure, Outcome, Payload
 
 if TYPE_CHECKING:
+    from .call_graph import InputInfo
     from .protocols import Client
 
 T = TypeVar("T")
@@ -149,6 +151,19 @@ class ItemReader(Generic[T]):
             await context.ask("call.cancel", client=self._client, id=self._id)
 
 
+_GROUP = re.compile(r"(fc-\w+)\.of(\d+)\Z")
+
+
+def group_id(group: str, count: int) -> str:
+    """The id of a handle for `count` calls. It says how many they are: nothing is to be looked up."""
+    return f"{group}.of{count}"
+
+
+def member_id(group: str, index: int) -> str:
+    """The id of one call of a group."""
+    return f"{group}.{index}"
+
+
 async def _gather(*calls: FunctionCall[T]) -> list[T]:
     for call in calls:
         if not isinstance(call, FunctionCall):
@@ -171,7 +186,10 @@ gather = _Gather()
 
 
 class FunctionCall(Generic[R]):
-    """A call that runs, or has run, somewhere else. Its result is kept and can be read repeatedly."""
+    """A call that runs, or has run, somewhere else. Its result is kept and can be read repeatedly.
+
+    A handle of `experimental_spawn_map` stands for many calls.
+    """
 
     gather = gather
 
@@ -208,24 +226,73 @@ class FunctionCall(Generic[R]):
     async def get(self, timeout: float | None = None, *, index: int = 0) -> R:
         """Wait for the result, at most `timeout` seconds; 0 only looks.
 
-        Raises the function's own exception, or the builtin TimeoutError when `timeout` is over
-        (the call goes on).
+        Parameters: `index`, which of the inputs of `experimental_spawn_map`. Raises the function's
+        own exception, or the builtin TimeoutError when `timeout` is over (the call goes on).
         """
-        del index  # of spawn_map's calls; each of ours has one result
-        return await self._get(timeout)
+        return await self._get(timeout, index)
 
     @both
     async def result(self, timeout: float | None = None) -> R:
         """The same as `get`."""
         return await self._get(timeout)
 
-    async def _get(self, timeout: float | None) -> R:
-        _refuse_to_wait_for_oneself(self._id)
-        reply = await context.ask("call.wait", client=self._client, id=self._id, timeout=timeout)
+    async def _get(self, timeout: float | None, index: int = 0) -> R:
+        call_id = self._member(index)
+        _refuse_to_wait_for_oneself(call_id)
+        reply = await context.ask("call.wait", client=self._client, id=call_id, timeout=timeout)
         if not reply.fields:
             raise builtins.TimeoutError(f"{self._function} has not finished after {timeout} s")
         value: R = value_of(outcome_from(reply.fields, reply.payload), self._function)
         return value
+
+    @property
+    def _members(self) -> tuple[str, ...]:
+        """The ids of the calls that this stands for."""
+        found = _GROUP.match(self._id)
+        if found is None:
+            return (self._id,)
+        return tuple(member_id(found[1], index) for index in range(int(found[2])))
+
+    def _member(self, index: int) -> str:
+        members = self._members
+        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(members):
+            raise InvalidError(f"{self!r} has {len(members)} inputs, and none with index {index!r}")
+        return members[index]
+
+    @both
+    async def num_inputs(self) -> int:
+        """How many inputs it stands for: 1, or those of `experimental_spawn_map`."""
+        return len(self._members)
+
+    def iter(self, start: int = 0, end: int | None = None) -> BothIterator[R]:
+        """The results from input `start` up to before `end`, in order (`for` or `async for`).
+
+        Raises a function's own exception when its turn comes.
+        """
+        indexes = iter(range(len(self._members))[start:end])
+
+        async def advance() -> R:
+            index = next(indexes, None)
+            if index is None:
+                raise StopAsyncIteration
+            return await self._get(None, index)
+
+        async def close() -> None:
+            """The calls go on without a reader."""
+
+        return BothIterator(advance, close)
+
+    @both
+    async def get_call_graph(self) -> list[InputInfo]:
+        """The calls that it made, those that they made, and so on, as a tree.
+
+        The list has one element, which stands for the caller; this call is among its `children`.
+        """
+        from .call_graph import graph_of
+
+        members = self._members
+        reply = await context.ask("call.graph", client=self._client, ids=members)
+        return graph_of(members, reply.fields["calls"])
 
     @overload
     def stream(self: FunctionCall[Iterable[T]]) -> BothIterator[T]: ...
@@ -241,15 +308,20 @@ class FunctionCall(Generic[R]):
     @both
     async def cancel(self, terminate_containers: bool = False) -> None:
         """Stop the work. Afterwards the outcome is fixed: cancelled, or the one recorded before."""
-        await context.ask(
-            "call.cancel", client=self._client, id=self._id, terminate=terminate_containers
-        )
+        for call_id in self._members:
+            await context.ask(
+                "call.cancel", client=self._client, id=call_id, terminate=terminate_containers
+            )
 
     @both
     async def status(self) -> str:
-        """queued, running, ok, error, timeout, cancelled or lost."""
-        reply = await context.ask("call.info", client=self._client, id=self._id)
-        return str(reply.fields["state"])
+        """queued, running, ok, error, timeout, cancelled or lost. Of many: the least far of them."""
+        states = []
+        for call_id in self._members:
+            reply = await context.ask("call.info", client=self._client, id=call_id)
+            states.append(CallState(reply.fields["state"]))
+        order = list(CallState)
+        return min(states, key=order.index).value if states else CallState.OK.value
 
     @property
     def _client(self) -> Client:

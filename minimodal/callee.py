@@ -7,8 +7,7 @@ as long as the client and the app stay the same.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from . import context
 from .errors import InvalidError
@@ -24,8 +23,7 @@ C = TypeVar("C", bound="Callee")
 SAME_APP = "@/"  # stands for the app of the container that reads the handle
 
 
-@dataclass(frozen=True)
-class FunctionStats:
+class FunctionStats(NamedTuple):
     """What a pool does now. `backlog`: calls that wait; `num_total_runners`: its containers."""
 
     backlog: int

@@ -22,7 +22,6 @@ from typing import Any, TypeVar, cast
 
 from .errors import InvalidError
 from .layers import ImageSpec
-from .types import Payload
 
 T = TypeVar("T")
 
@@ -219,7 +218,7 @@ def _fields(cls: Any) -> dict[str, tuple[Any, bool]]:
 
 
 def _has_fields(kind: Any) -> bool:
-    return kind is Payload or (isinstance(kind, type) and dataclasses.is_dataclass(kind))
+    return isinstance(kind, type) and (dataclasses.is_dataclass(kind) or hasattr(kind, "_fields"))
 
 
 def _options(kind: Any) -> tuple[Any, ...]:

@@ -21,7 +21,7 @@ from .home import locate_home
 PREFIX = "MINIMODAL_"
 OTHER_VARIABLES = frozenset(
     # Read elsewhere, so not misspelt settings: tests, agents, secrets, debugging.
-    "DEBUG FAILPOINTS CI_DOCKER REQUIRE_DOCKER SECRET_KEY APP_STATE CONTAINER_ID IMAGE_ID "
+    "COMPAT DEBUG FAILPOINTS CI_DOCKER REQUIRE_DOCKER SECRET_KEY APP_STATE CONTAINER_ID IMAGE_ID "
     "IMAGE_RECIPE IS_REMOTE PROCESS SANDBOX_ID SOURCES_DIR TASK_ID".split()
 )
 
@@ -83,6 +83,13 @@ class Config:
     )
     memory_budget: int | None = field(
         default=None, metadata=_by(readers.mebibytes, "MiB for all containers together")
+    )
+    gpu: str = field(
+        default="error",
+        metadata=_by(
+            readers.choice("error", "ignore"),
+            "a function that asks for a GPU where there is none: an error, or run on the CPU",
+        ),
     )
     force_build: bool = field(
         default=False, metadata=_by(readers.flag, "build images anew, whatever the cache holds")

@@ -14,8 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .face import Pending
 from .types import EMPTY, Payload
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
     from .protocols import Abandon, Client, Reply
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerContext:
+class ContainerContext(NamedTuple):
     """Set by the agent before it imports the user's module."""
 
     container_id: str
@@ -35,8 +33,7 @@ class ContainerContext:
     image: str  # digest
 
 
-@dataclass(frozen=True, slots=True)
-class InputContext:
+class InputContext(NamedTuple):
     """The input that the current task or thread works on."""
 
     call_id: str
@@ -46,6 +43,9 @@ class InputContext:
 
 container: ContainerContext | None = None
 current_input: ContextVar[InputContext | None] = ContextVar("minimodal_input", default=None)
+
+acting: ContextVar[tuple[str, int]] = ContextVar("minimodal_user", default=("default", 0))
+"""Whose calls are made here, and with which priority: see users.py."""
 
 lone_input: InputContext | None = None
 """The one input of a process that works on one at a time: for threads that user code starts."""
@@ -61,6 +61,9 @@ on_call: Callable[[str], None] | None = None
 
 map_view: Callable[[str, int | None], MapView] | None = None
 """Makes what shows the progress of a map of that function over so many inputs (None: unknown)."""
+
+run_secrets: tuple[Any, ...] = ()
+"""Secrets of this run (`minimodal run --env-file`): before those of each app that is defined."""
 
 _client: Client | None = None
 _instead: ContextVar[Client | None] = ContextVar("minimodal_client", default=None)

@@ -120,7 +120,6 @@ def wsgi_app(
 
 def web_server(
     port: int,
-    /,
     *,
     startup_timeout: float = 5.0,
     label: str | None = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterable, Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from . import context, pickling
@@ -13,7 +14,7 @@ from .errors import InvalidError
 from .face import BothIterator, Pending, both
 from .mapping import MapMethods
 from .options import Options, check
-from .types import Call, Outcome, Payload, new_id
+from .types import Call, Outcome, new_id
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -145,17 +146,23 @@ class Function(Callee, MapMethods[P, R], Generic[P, R, L]):
 
     async def _call(self, args: Any, kwargs: Any, stream: bool = False) -> tuple[Client, Call]:
         """The resolved client and a new Call. Pickling happens here, in the caller's thread."""
+        pack, client = await self._packer()
+        return client, pack(args, kwargs, stream)
+
+    async def _packer(self) -> tuple[Callable[..., Call], Client]:
+        """What makes Calls of arguments, and the client that takes them: for one, or for a burst."""
         self._require_no_endpoint()
         client, key = await self._place()
+        return partial(self._pack, key), client
+
+    def _pack(self, key: str, args: Any, kwargs: Any, stream: bool = False) -> Call:
         if args or kwargs:
             payload = pickling.dumps((args, kwargs), f"an argument of {self._name}")
         else:
             payload = pickling.NO_ARGUMENTS
-        return client, self._new_call(key, payload, stream)
-
-    def _new_call(self, key: str, payload: Payload, stream: bool = False) -> Call:
         here = context.this_input()
-        call = Call(new_id("fc"), key, payload, self._method, stream=stream)
+        user, priority = context.acting.get()
+        call = Call(new_id("fc"), key, payload, self._method, user, priority, stream=stream)
         if here is not None:
             call.parent, call.depth = here.call_id, here.depth + 1
         if context.on_call is not None:
@@ -278,11 +285,13 @@ class _LazyStream(Generic[T]):
     def __init__(self, function: Function[Any, Any, Any], args: Any, kwargs: Any) -> None:
         self._function = function
         self._arguments = args, kwargs
+        self._acting = context.acting.get()
         self._reader: ItemReader[T] | None = None
 
     async def advance(self) -> T:
         if self._reader is None:
             client, call = await self._function._call(*self._arguments, stream=True)
+            call.user, call.priority = self._acting
             await context.ask("call.open", call.payload, client=client, **call_fields(call))
             self._reader = ItemReader(call.id, self._function.name, client)
         return await self._reader.advance()

@@ -14,6 +14,9 @@ from pathlib import Path
 
 from .errors import StateError
 
+hosted: Path | None = None
+"""What a setting names as the home of the engine in this process: its apps' sources go there too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Home:
@@ -69,9 +72,11 @@ class Home:
 def locate_home(
     path: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None
 ) -> Home:
-    """The home at `path`, else `MINIMODAL_HOME`, else the XDG directories; nothing is created."""
+    """The home at `path`, else the one that is hosted here, else `MINIMODAL_HOME`, else the XDG
+    directories; nothing is created."""
+    root = path or (hosted if environ is None else None)
     environ = os.environ if environ is None else environ
-    root = path or environ.get("MINIMODAL_HOME")
+    root = root or environ.get("MINIMODAL_HOME")
     return _under(Path(root).expanduser().absolute()) if root else _xdg(environ)
 
 

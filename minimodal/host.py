@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import context
+from . import home as homes
 from .errors import NotRunningError
 from .face import client_threads
 
@@ -23,11 +24,14 @@ if TYPE_CHECKING:
 
     import anyio
 
+    from minimodal.images.build import Secrets, Volumes
+
     from .clock import Clock
     from .config import Config
     from .engine.client import LoopClient
     from .engine.engine import Engine
     from .engine.events import Event
+    from .engine.opening import Settings as EngineSettings
     from .gateway.door import Door, Settings
     from .protocols import Reply
 
@@ -40,7 +44,8 @@ class BackendSettings(NamedTuple):
     docker_host: str | None
     runtime: str | None
     engine_id: str
-    resolve_secrets: Callable[[Sequence[str]], Awaitable[Mapping[str, str]]]
+    resolve_secrets: Secrets
+    mount_volumes: Volumes
 
 
 class Host:
@@ -81,7 +86,8 @@ class Host:
         self._thread = threading.Thread(target=self._run, name="minimodal-engine", daemon=True)
         self._thread.start()
         self._ready.result()
-        self._previous = context.set_client(self.client)
+        self._previous = context.set_client(self.client), homes.hosted
+        homes.hosted = self.config.home or homes.hosted
         self._started = True
         return self
 
@@ -114,11 +120,19 @@ class Host:
             return
         self._stopped = True
         if self._started:
-            context.set_client(self._previous)
+            client, homes.hosted = self._previous
+            context.set_client(client)
         self._stop()
         self._thread.join()
         if self._failure is not None:
             raise self._failure
+
+    def running_of(self, function: str) -> int:
+        """How many calls of the functions of that name run now, roughly: read from any thread."""
+        if not self._ready.done() or self._stopped:
+            return 0
+        pools = tuple(self.engine.pools.values())
+        return sum(pool.running for pool in pools if pool.name == function)
 
     def is_running(self) -> bool:
         self._awaited = True
@@ -190,7 +204,7 @@ class Host:
             tokens=open_home(config.home).config / "tokens.json",
         )
 
-    def _op_config(self, caller: Any, fields: Mapping[str, Any], payload: Any) -> Reply:
+    def _op_config(self, caller: Any, fields: Any, payload: Any) -> Reply:
         """The settings in force, and where each came from."""
         from .config import plain_value, settings
         from .protocols import Reply
@@ -238,16 +252,22 @@ class Host:
                 hold_engine_lock(home, engine_id, role=self.role, sole=self.role == "up")
             )
             objects = await stack.enter_async_context(open_objects(home, engine_id, self._clock))
-            config, resolve = self.config, objects.secrets.resolve
-            settings = BackendSettings(config.docker_host, config.runtime, engine_id, resolve)
+            config = self.config
+            settings = BackendSettings(
+                config.docker_host,
+                config.runtime,
+                engine_id,
+                objects.secrets.resolve,
+                objects.volumes.mounted,
+            )
             choice = await stack.enter_async_context(open_best(config.backend, home, settings))
             sweep_dead_engines(home)
             engine = await stack.enter_async_context(
                 open_engine(
                     choice.backend,
-                    this_machine(config),
+                    this_machine(config, has_gpu=bool(choice.backend.describe().gpu)),
                     objects,
-                    durability="full" if config.durability == "full" else "normal",
+                    settings=engine_settings(config),
                     check=lock.check,
                 )
             )
@@ -255,7 +275,8 @@ class Host:
             await stack.enter_async_context(serve_visitors(engine, home))
             for subscriber in self._subscribers:
                 engine.events.subscribe(subscriber)
-            engine.events.publish("notice", "backend", text=choice.why)
+            if config.backend in ("auto", "embedded"):  # who asked for one knows
+                engine.events.publish("notice", "backend", text=choice.why)
             self.client = LoopClient(engine, self.loop)
             self.door = await stack.enter_async_context(
                 open_door(engine.web, asker(self.client), self._gateway_settings())
@@ -285,7 +306,7 @@ def _call_in(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
         pass  # the loop has ended by itself
 
 
-def this_machine(config: Config) -> tuple[Any, ...]:
+def this_machine(config: Config, has_gpu: bool) -> tuple[Any, ...]:
     """The one node of today: all cores and four fifths of the memory, or the configured budgets."""
     import os
 
@@ -293,7 +314,21 @@ def this_machine(config: Config) -> tuple[Any, ...]:
 
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
     cpu = config.cpu_budget or float(os.cpu_count() or 1)
-    return (Node("local", cpu, config.memory_budget or total * 4 // 5),)
+    gpu = has_gpu or config.gpu == "ignore"
+    return (Node("local", cpu, config.memory_budget or total * 4 // 5, gpu),)
+
+
+def engine_settings(config: Config) -> EngineSettings:
+    """What an engine is told of the settings."""
+    from .engine.history import Retention
+    from .engine.opening import Settings
+
+    kept = config.retention
+    return Settings(
+        durability="full" if config.durability == "full" else "normal",
+        max_queued=config.max_queued,
+        retention=Retention(results=kept, rows=max(kept, Retention().rows)),
+    )
 
 
 def _has_uvloop() -> bool:

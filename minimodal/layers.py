@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
+SCHEME = 2  # part of each digest: raised when builders make something else of the same layers
+
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
@@ -200,7 +202,7 @@ def layer_digest(parent: str, layer: Layer) -> str:
             content.pop(field)
     elif isinstance(layer, Base):
         content.pop("secret")  # who may pull it does not change what it is
-    text = json.dumps([parent, type(layer).__name__, content], sort_keys=True)
+    text = json.dumps([SCHEME, parent, type(layer).__name__, content], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

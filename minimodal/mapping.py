@@ -17,13 +17,14 @@ from collections.abc import (
     Mapping,
     Sized,
 )
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from . import context
-from .call import call_fields, value_of
+from .call import FunctionCall, call_fields, group_id, member_id, value_of
 from .errors import InvalidError
 from .face import BothIterator, Pending, both
-from .types import Outcome
+from .types import Outcome, new_id
 
 if TYPE_CHECKING:
     from .function import Function
@@ -58,15 +59,7 @@ class _MapMethod(Generic[P, R]):
         its result. Nothing runs before the first result is asked for.
         """
         del wrap_returned_exceptions  # Modal's deprecated option
-        self._function._require_plain(self._name, "remote_gen")
-        if not inputs or (self._spread and len(inputs) > 1):
-            raise InvalidError(f"{self._function.name}.{self._name}() takes an iterable of inputs")
-        for one in inputs:
-            if not isinstance(one, (Iterable, AsyncIterable)):
-                raise InvalidError(
-                    f"{self._function.name}.{self._name}() takes iterables; {one!r} is none"
-                )
-        source = _inputs(inputs, self._spread)
+        source = _checked_inputs(self._function, self._name, inputs, self._spread)
         run: _MapRun[R] = _MapRun(
             self._function, source, dict(kwargs), order_outputs, return_exceptions
         )
@@ -115,17 +108,51 @@ class MapMethods(Generic[P, R]):
     @both
     async def spawn_map(self, *inputs: Any, kwargs: Mapping[str, Any] = {}) -> None:
         """Start one durable call for each input and wait for none."""
-        source = _inputs(inputs, spread=False)
+        await self._spawn_each("spawn_map", inputs, kwargs)
+
+    @both
+    async def experimental_spawn_map(
+        self, *inputs: Any, kwargs: Mapping[str, Any] = {}
+    ) -> FunctionCall[R]:
+        """As `spawn_map`, and gives one handle for all of them.
+
+        Its `num_inputs()` says how many they are; `get(index=…)` and `iter()` read the results, in
+        this process or, by its id, in another.
+        """
+        return await self._spawn_each("experimental_spawn_map", inputs, kwargs)
+
+    async def _spawn_each(
+        self, what: str, inputs: Any, kwargs: Mapping[str, Any]
+    ) -> FunctionCall[R]:
         function: Function[Any, Any, Any] = self  # type: ignore[assignment]  # always a Function
+        source = _checked_inputs(function, what, inputs, spread=False)
+        group, count = new_id("fc"), 0
+        client = None
         async for args in _each(source):
             client, call = await function._call(args, dict(kwargs))
+            call.id = member_id(group, count)
             await context.ask("call.spawn", call.payload, client=client, **call_fields(call))
+            count += 1
+        return FunctionCall(group_id(group, count), function.name, client)
 
 
 def _total(inputs: tuple[Any, ...]) -> int | None:
     """How many inputs there are, where all the iterables say so."""
     lengths = [len(one) for one in inputs if isinstance(one, Sized)]
     return min(lengths) if len(lengths) == len(inputs) else None
+
+
+def _checked_inputs(
+    function: Function[Any, Any, Any], what: str, inputs: tuple[Any, ...], spread: bool
+) -> Iterator[Any] | AsyncIterator[Any]:
+    """The tuples of arguments. Raises InvalidError."""
+    function._require_plain(what, "remote_gen")
+    if not inputs or (spread and len(inputs) > 1):
+        raise InvalidError(f"{function.name}.{what}() takes an iterable of inputs")
+    for one in inputs:
+        if not isinstance(one, (Iterable, AsyncIterable)):
+            raise InvalidError(f"{function.name}.{what}() takes iterables; {one!r} is none")
+    return _inputs(inputs, spread)
 
 
 def _inputs(inputs: tuple[Any, ...], spread: bool) -> Iterator[Any] | AsyncIterator[Any]:
@@ -170,9 +197,11 @@ class _MapRun(Generic[R]):
     ) -> None:
         self._function = function
         self._source = source
+        self._is_async = isinstance(source, AsyncIterator)
         self._kwargs = kwargs
         self._ordered = ordered
         self._return_exceptions = return_exceptions
+        self._acting = context.acting.get()  # of where the map was made, not where it is read
         self.total: int | None = None
         self._view: context.MapView | None = None
         self._failed = 0
@@ -190,7 +219,6 @@ class _MapRun(Generic[R]):
             outcome = self._next_outcome()
             if outcome is not None:
                 self._taken += 1
-                self._show(outcome)
                 return self._value(outcome)
             if self._exhausted and self._taken == self._sent:
                 self._close_view()
@@ -198,15 +226,11 @@ class _MapRun(Generic[R]):
             if self._exhausted or self._sent - self._taken >= WINDOW:
                 await Pending(self._wait_for_landing)
             else:
-                await self._send_next()
+                await self._send()
 
-    def _show(self, outcome: Outcome) -> None:
-        if self._view is None and context.output_blocks and context.show_progress:
-            if context.map_view is not None:
-                self._view = context.map_view(self._function.name, self.total)
-        if self._view is not None:
-            self._failed += outcome.value is None
-            self._view.update(self._taken, self._failed)
+    def _open_view(self) -> None:
+        if context.map_view is not None and context.output_blocks and context.show_progress:
+            self._view = context.map_view(self._function.name, self.total)
 
     def _close_view(self) -> None:
         view, self._view = self._view, None
@@ -217,6 +241,9 @@ class _MapRun(Generic[R]):
         while self._landed:
             index, outcome = self._landed.popleft()
             self._running.pop(index, None)
+            self._failed += outcome.value is None
+            if self._view is not None:
+                self._view.update(self._sent - len(self._running), self._failed)
             if not self._ordered:
                 return outcome
             self._waiting[index] = outcome
@@ -230,25 +257,28 @@ class _MapRun(Generic[R]):
         except Exception as error:
             return error  # type: ignore[return-value]  # asked for: exceptions in place of results
 
-    async def _send_next(self) -> None:
-        try:
-            if isinstance(self._source, AsyncIterator):
-                args = await self._source.__anext__()
-            else:
-                args = next(self._source, _END)
-        except StopAsyncIteration:
-            args = _END
-        if args is _END:
-            self._exhausted = True
-            return
-        client, call = await self._function._call(tuple(args), self._kwargs)
-        index = self._sent
-        self._sent += 1
-
-        def land(outcome: Outcome) -> None:
-            self._land(index, outcome)
-
-        self._running[index] = client.run(call, land)
+    async def _send(self) -> None:
+        """Send inputs until a result is there to be taken; each as soon as it is pulled."""
+        source, running, kwargs = self._source, self._running, self._kwargs
+        pack, client = await self._function._packer()
+        while not self._landed and self._sent - self._taken < WINDOW:
+            try:
+                if self._is_async:
+                    args = await source.__anext__()  # type: ignore[union-attr]
+                else:
+                    args = next(source, _END)  # type: ignore[arg-type]
+            except StopAsyncIteration:
+                args = _END
+            if args is _END:
+                self._exhausted = True
+                return
+            call = pack(tuple(args), kwargs)
+            call.user, call.priority = self._acting
+            index = self._sent
+            self._sent += 1
+            if index == 0:
+                self._open_view()
+            running[index] = client.run(call, partial(self._land, index))
 
     def _land(self, index: int, outcome: Outcome) -> None:
         self._landed.append((index, outcome))

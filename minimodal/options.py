@@ -1,40 +1,35 @@
 """The options of a function or class: Modal's names, checked where they are written down.
 
-One table of checks serves `@app.function`, `@app.cls` and `with_options`. What makes no sense on one
-machine (regions, proxies, …) is accepted and ignored, so that a script written for Modal runs.
+One table of checks serves `@app.function`, `@app.cls` and `with_options`. What of Modal's options is
+ignored or refused on one machine is in compat.py.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
+from .compat import REFUSED, SAFE, check_option
 from .errors import ConflictError, InvalidError
-from .types import Batching, Payload, Resources, RetryPolicy, Scaling
 
 if TYPE_CHECKING:
     from .image import Image
     from .policy import Cron, Period, Retries
     from .secret import Secret
+    from .types import Batching, Payload, Resources, RetryPolicy, Scaling
     from .volume import Volume
 
-IGNORED = frozenset(
-    "cloud region routing_region nonpreemptible proxy i6pn experimental_options restrict_modal_access "
-    "enable_memory_snapshot network_file_systems ephemeral_disk include_source".split()
-)
-"""Options of Modal's that are accepted and have no effect on one machine."""
-
-NOT_GIVEN = frozenset({"ignored", "max_inputs", "target_inputs", "batching", "arguments"})
+NOT_GIVEN = frozenset({"max_inputs", "target_inputs", "batching", "arguments"})
 """Fields of Options that are no options: with_concurrency() and its like set them."""
 
+MODALS = SAFE | REFUSED.keys()
+"""Options of Modal's that one machine ignores or refuses."""
+
 MAX_TIMEOUT = 24 * 3600
+_GPU = re.compile(r"[A-Za-z0-9][\w.+!-]*(:[1-9][0-9]?)?")
 RESOURCE_OPTIONS = ("cpu", "memory", "gpu")
 SCALING_OPTIONS = ("min_containers", "max_containers", "buffer_containers", "scaledown_window")
-DEFAULT_RESOURCES = Resources()
-DEFAULT_SCALING = Scaling()
 
 
 class ClsOptions(TypedDict, total=False):
@@ -80,16 +75,14 @@ class FunctionOptions(ClsOptions, total=False):
     is_generator: bool | None
 
 
-@dataclass(frozen=True)
-class Arguments:
+class Arguments(NamedTuple):
     """Constructor arguments of an object. `identity` is equal for equal ones."""
 
     identity: str
     payload: Payload
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """Checked options. None means: not given, so that `with_options` changes only what is given."""
 
     image: Image | None = None
@@ -117,10 +110,14 @@ class Options:
     target_inputs: int | None = None
     batching: Batching | None = None
     arguments: Arguments | None = None
-    ignored: Mapping[str, Any] = field(default_factory=dict)
 
-    def resources(self, base: Resources = DEFAULT_RESOURCES) -> Resources:
+    def resources(self, base: Resources | None = None) -> Resources:
         """`base` with what is given here. A plain number is a request; only a pair gives a limit."""
+        from dataclasses import replace
+
+        from .types import Resources
+
+        base = base or Resources()
         if self.cpu is not None:
             cpu, cpu_limit = self.cpu if isinstance(self.cpu, tuple) else (self.cpu, None)
             base = replace(base, cpu=cpu, cpu_limit=cpu_limit)
@@ -129,18 +126,14 @@ class Options:
             base = replace(base, memory=memory, memory_limit=limit)
         return replace(base, gpu=self.gpu) if self.gpu else base
 
-    def scaling(self, base: Scaling = DEFAULT_SCALING) -> Scaling:
-        given = {
-            name: getattr(self, name)
-            for name in (
-                "min_containers",
-                "max_containers",
-                "buffer_containers",
-                "scaledown_window",
-            )
-            if getattr(self, name) is not None
-        }
-        scaling = replace(base, **given)
+    def scaling(self, base: Scaling | None = None) -> Scaling:
+        """`base` with what is given here. Raises InvalidError for bounds that exclude each other."""
+        from dataclasses import replace
+
+        from .types import Scaling
+
+        given = {n: getattr(self, n) for n in SCALING_OPTIONS if getattr(self, n) is not None}
+        scaling = replace(base or Scaling(), **given)
         if scaling.max_containers is not None and scaling.min_containers > scaling.max_containers:
             raise InvalidError(
                 f"min_containers={scaling.min_containers} is more than "
@@ -151,17 +144,19 @@ class Options:
 
 def check(what: str, given: Mapping[str, Any]) -> Options:
     """Check the options given to `what` (such as "@app.function"). Raises InvalidError."""
-    known = Options.__dataclass_fields__.keys() - NOT_GIVEN
-    ignored = {k: v for k, v in given.items() if k in IGNORED}
-    values = {k: v for k, v in given.items() if k not in IGNORED and v is not None}
+    known = set(Options._fields) - NOT_GIVEN
+    values = {k: v for k, v in given.items() if k not in MODALS and v is not None}
+    for name in given.keys() & MODALS:
+        check_option(what, name, given[name])
     for name in values.keys() - known:
-        raise InvalidError(f"{what} has no option {name!r}{_nearest(name, known | IGNORED)}")
+        raise InvalidError(f"{what} has no option {name!r}{_nearest(name, known | MODALS)}")
     for name, value in values.items():
         checker = _CHECKS.get(name)
         if checker is not None:
             values[name] = checker(f"{what}: {name}", value)
-    options = Options(**values, ignored=ignored)
-    options.scaling()
+    options = Options(**values)
+    if options.min_containers and options.max_containers:
+        options.scaling()
     return options
 
 
@@ -266,11 +261,11 @@ def _schedule(what: str, value: Any) -> Any:
 
 
 def _gpu(what: str, value: Any) -> str:
-    if isinstance(value, (list, tuple)) and value and all(isinstance(v, str) for v in value):
-        return ",".join(value)
-    if not isinstance(value, str):
-        raise InvalidError(f'{what} must be a text such as "any" or "T4:2", not {value!r}')
-    return value
+    wanted = list(value) if isinstance(value, (list, tuple)) else [value]
+    for each in wanted or [value]:
+        if not isinstance(each, str) or not _GPU.fullmatch(each):
+            raise InvalidError(f'{what} must be a text such as "any" or "A100:2", not {each!r}')
+    return ",".join(wanted)
 
 
 def _text(what: str, value: Any) -> str:
@@ -302,5 +297,8 @@ _CHECKS: dict[str, Any] = {
 
 def variant_name(changes: Mapping[str, Any]) -> str:
     """What tells a variant's pool from others of its function: equal for equal changes."""
+    import hashlib  # neither is needed in a container
+    import json
+
     text = json.dumps(changes, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -17,6 +17,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, TextIO
 
 from . import context
+from .progress import Progress
 
 if TYPE_CHECKING:
     from .engine.events import Event
@@ -37,6 +38,7 @@ class Printer:
         self._waiting = queue.Queue(MAX_WAITING)
         self._thread: threading.Thread | None = None
         self._dropped = 0
+        self._progress = Progress(verbose=True)
 
     def event(self, event: Event) -> None:
         """Called on the engine's loop; never blocks."""
@@ -44,9 +46,8 @@ class Printer:
             fields = event.fields
             self._print(fields["stream"], fields["text"], self._cell_of(fields["call"]))
         elif context.output_blocks and context.show_progress:
-            line = progress_line(event)
-            if line:
-                self._print("stderr", line, None)
+            for line in self._progress.apply(event.kind, event.name, event.at, event.fields):
+                self._print("stderr", line.text, None)
 
     def close(self) -> None:
         """Wait, for a moment, until all is shown."""
@@ -74,21 +75,6 @@ class Printer:
                 _write(
                     "stderr", f"[{dropped} lines of output dropped: nobody read them in time]", None
                 )
-
-
-def progress_line(event: Event) -> str | None:
-    """One plain line about a build or a container, or None for what nobody wants to read."""
-    match event.kind:
-        case "image.build":
-            return f"image {event.name}: {event.fields['text']}"
-        case "image.built" if event.fields["seconds"] >= 0.1:
-            return f"image {event.name}: built in {event.fields['seconds']:.1f} s"
-        case "gateway.open":
-            return f"dashboard and web endpoints at {event.name}"
-        case "container.ready":
-            return f"{event.name}: container ready in {event.fields['seconds'] * 1e3:.0f} ms"
-        case _:
-            return None
 
 
 def _stream(name: str) -> TextIO:

@@ -6,22 +6,17 @@ other machines. Implementations never import each other.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from .layers import ImageSpec
-from .types import (
-    EMPTY,
-    Call,
-    Capabilities,
-    ContainerSpec,
-    ExitReason,
-    ImageRef,
-    Outcome,
-    Payload,
-)
+from .types import EMPTY, Call, Outcome, Payload
+
+if TYPE_CHECKING:
+    import asyncio
+    from contextlib import AbstractAsyncContextManager
+
+    from .layers import ImageSpec
+    from .types import Capabilities, ContainerSpec, ExitReason, ImageRef
 
 
 class Reply(NamedTuple):
@@ -123,7 +118,7 @@ class Process(Protocol):
 
 Report = Callable[[str], None]  # one line of build output, without its newline
 
-ProtocolFactory = Callable[[], asyncio.BaseProtocol]
+ProtocolFactory = Callable[[], "asyncio.BaseProtocol"]
 
 
 class Backend(Protocol):

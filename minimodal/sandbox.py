@@ -6,6 +6,7 @@ the engine that it was made in.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -367,10 +368,11 @@ async def _process(
 
 def _terminal() -> Terminal:
     """As large as the one that this program runs on, if it does."""
-    import shutil
-
-    size = shutil.get_terminal_size()
-    return Terminal(size.lines, size.columns)
+    try:
+        columns, lines = os.get_terminal_size(0)  # not LINES and COLUMNS: those do not follow it
+    except OSError:
+        columns, lines = 80, 24
+    return Terminal(lines or 24, columns or 80)
 
 
 def _check_seconds(what: str, value: object) -> None:

@@ -88,11 +88,7 @@ class _Dotenv(_Inline):
     def read(self) -> dict[str, str]:
         if not context.is_local():
             return {}
-        from dotenv import dotenv_values
-
-        found = self._find()
-        values = dotenv_values(found, encoding="utf-8")
-        return check_variables(f"Secret.from_dotenv: {found}", values)
+        return read_dotenv(self._find())
 
     def _find(self) -> Path:
         start = Path(self._path).expanduser() if self._path is not None else Path.cwd()
@@ -248,6 +244,13 @@ Secret.objects = SecretObjects(Secret)
 def secret_from_env(*names: str) -> Secret:
     """A secret of variables of this process, such as `secret_from_env("API_KEY")`."""
     return Secret.from_local_environ(names)
+
+
+def read_dotenv(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The variables of a `.env` file. Raises InvalidError for a name that none can have."""
+    from dotenv import dotenv_values
+
+    return check_variables(f"Secret.from_dotenv: {path}", dotenv_values(path, encoding="utf-8"))
 
 
 def _packed(values: Mapping[str, str]) -> Payload:

@@ -10,7 +10,40 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .types import Payload, Resources, RetryPolicy, Scaling
+from .types import Payload
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What one container asks for (`cpu`, `memory`) and may use at most (`*_limit`; None: unlimited)."""
+
+    cpu: float = 0.125
+    memory: int = 128  # MiB
+    cpu_limit: float | None = None
+    memory_limit: int | None = None  # MiB
+    gpu: str | None = None
+    pids_limit: int = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Data of `minimodal.Retries`; seconds. See policy.py for the delay's formula."""
+
+    max_retries: int = 0
+    backoff_coefficient: float = 1.0
+    initial_delay: float = 1.0
+    max_delay: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """Bounds of one function's pool; seconds."""
+
+    min_containers: int = 0
+    max_containers: int | None = None
+    buffer_containers: int = 0
+    scaledown_window: float = 60.0
+
 
 _RESOURCES, _RETRIES, _SCALING = Resources(), RetryPolicy(), Scaling()
 
@@ -197,6 +230,7 @@ class ExitReason:
     signal: int | None = None
     oom: bool = False
     detail: str = ""
+    passing: bool = False  # what kept it from starting may be over: another may start
 
     def __str__(self) -> str:
         if self.oom:
@@ -226,4 +260,5 @@ class Capabilities:
     memory: str
     cpu: str
     pids: str
+    gpu: str = ""  # empty: it can give none
     notes: tuple[str, ...] = ()

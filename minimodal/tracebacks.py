@@ -13,9 +13,8 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import pickling
 from .errors import ExecutionError, RemoteError
@@ -34,8 +33,7 @@ IMPORTLIB = os.path.join("importlib", "__init__.py")
 FrameRecord = tuple[str, int, str, str]  # file name, line number, function, source line
 
 
-@dataclass(slots=True)
-class Link:
+class Link(NamedTuple):
     """One exception of a chain on its way. `pickled` is None where it refuses to be pickled."""
 
     pickled: Payload | None

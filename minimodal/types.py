@@ -47,45 +47,12 @@ class Payload(NamedTuple):
 
     @property
     def nbytes(self) -> int:
+        if not self.buffers:
+            return len(self.data)
         return len(self.data) + sum(memoryview(b).nbytes for b in self.buffers)
 
 
 EMPTY = Payload(b"")
-
-
-# --- what a function is ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """What one container asks for (`cpu`, `memory`) and may use at most (`*_limit`; None: unlimited)."""
-
-    cpu: float = 0.125
-    memory: int = 128  # MiB
-    cpu_limit: float | None = None
-    memory_limit: int | None = None  # MiB
-    gpu: str | None = None
-    pids_limit: int = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """Data of `minimodal.Retries`; seconds. See policy.py for the delay's formula."""
-
-    max_retries: int = 0
-    backoff_coefficient: float = 1.0
-    initial_delay: float = 1.0
-    max_delay: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Scaling:
-    """Bounds of one function's pool; seconds."""
-
-    min_containers: int = 0
-    max_containers: int | None = None
-    buffer_containers: int = 0
-    scaledown_window: float = 60.0
 
 
 # --- what a call is -------------------------------------------------------------------------------
@@ -124,8 +91,7 @@ class Call:
     index: int = 0  # position in the group
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """Why a call did not return a value, in words, with the pickled exception where there is one."""
 
     type: str  # qualified name of the exception's class
@@ -134,8 +100,7 @@ class Failure:
     payload: Payload | None = None  # pickled RemoteException record; only the caller unpickles it
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a call ended. Exactly one of `value` (state OK) and `failure` is set."""
 
     state: CallState
@@ -156,13 +121,16 @@ if TYPE_CHECKING:
     from .spec_types import FunctionSpec as FunctionSpec
     from .spec_types import ImageRef as ImageRef
     from .spec_types import Mount as Mount
+    from .spec_types import Resources as Resources
+    from .spec_types import RetryPolicy as RetryPolicy
+    from .spec_types import Scaling as Scaling
     from .spec_types import ScheduleSpec as ScheduleSpec
     from .spec_types import VolumeMount as VolumeMount
     from .spec_types import WebEndpoint as WebEndpoint
     from .spec_types import WebRoute as WebRoute
 
 _LATER = frozenset(
-    "Batching ByName ByValue Capabilities ClassParameter ClassShape ContainerSpec ExitReason FunctionSpec ImageRef Mount ScheduleSpec VolumeMount WebEndpoint WebRoute".split()
+    "Batching ByName ByValue Capabilities ClassParameter ClassShape ContainerSpec ExitReason FunctionSpec ImageRef Mount Resources RetryPolicy Scaling ScheduleSpec VolumeMount WebEndpoint WebRoute".split()
 )
 
 

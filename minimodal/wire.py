@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from .errors import ProtocolError
 from .types import Buffer, Payload
@@ -43,6 +43,9 @@ class Kind(IntEnum):
     RECALLED = (
         14  # S → E: seq: the last call that slot (meta) has begun; later ones were given back
     )
+    STACK = (
+        15  # E → S: where is the code of slot `seq`? E → X: of call `seq`? S X → E: JSON threads
+    )
     CALL = 20  # E → X: meta fields joined by NUL; body args. seq names it in all answers
     RESULT = 21  # X → E: meta seconds that it took; body value
     ERROR = 22  # X → E: JSON type, message, traceback; body: pickled exception
@@ -58,8 +61,10 @@ class Kind(IntEnum):
     ABANDON = 33  # C → E: request `seq` is no longer wanted
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+_KINDS = {kind.value: kind for kind in Kind}  # a look-up costs a tenth of Kind(number)
+
+
+class Limits(NamedTuple):
     """What one peer may send. Bytes."""
 
     meta_bytes: int = 4 << 20
@@ -67,12 +72,14 @@ class Limits:
     buffers: int = 1024
 
 
-@dataclass(slots=True)
 class Frame:
-    kind: Kind
-    seq: int
-    meta: str
-    payload: Payload
+    __slots__ = ("kind", "meta", "payload", "seq")
+
+    def __init__(self, kind: Kind, seq: int, meta: str, payload: Payload) -> None:
+        self.kind = kind
+        self.seq = seq
+        self.meta = meta
+        self.payload = payload
 
 
 def encode(
@@ -158,26 +165,29 @@ class Decoder:
             raise ProtocolError(f"frame of kind {kind} over the limit or of another version")
         if count > limits.buffers:
             raise ProtocolError(f"frame with {count} buffers; the limit is {limits.buffers}")
-        try:
-            known = Kind(kind)
-        except ValueError:
-            raise ProtocolError(f"unknown frame kind {kind}") from None
+        known = _KINDS.get(kind)
+        if known is None:
+            raise ProtocolError(f"unknown frame kind {kind}")
         fixed = HEADER.size + 8 * count + meta_len
         if available < fixed:
             return False
         at = self._start + HEADER.size
-        lengths = struct.unpack_from(f"<{count}Q", self._scratch, at)
-        if body_len + sum(lengths) > limits.body_bytes:
-            raise ProtocolError(f"frame of {body_len + sum(lengths)} bytes is over the limit")
-        at += 8 * count
+        lengths: tuple[int, ...] = ()
+        whole = body_len
+        if count:
+            lengths = struct.unpack_from(f"<{count}Q", self._scratch, at)
+            at += 8 * count
+            whole += sum(lengths)
+            if whole > limits.body_bytes:
+                raise ProtocolError(f"frame of {whole} bytes is over the limit")
         try:
             meta = self._scratch[at : at + meta_len].decode()
         except UnicodeDecodeError:
             raise ProtocolError("frame whose meta is not UTF-8") from None
         at += meta_len
-        whole = body_len + sum(lengths)
         if self._end - at >= whole:
-            parts = _split(bytes(self._scratch[at : at + whole]), (body_len, *lengths))
+            data = bytes(self._scratch[at : at + whole])
+            parts = _split(data, (body_len, *lengths)) if count else Payload(data)
             self._start = at + whole
             self._on_frame(Frame(known, seq, meta, parts))
             return self._start < self._end
@@ -190,8 +200,6 @@ class Decoder:
 
 
 def _split(whole: bytes, lengths: tuple[int, ...]) -> Payload:
-    if len(lengths) == 1:
-        return Payload(whole)
     view = memoryview(whole)
     parts: list[Buffer] = []
     at = 0

@@ -12,16 +12,41 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "minimodal"
 
 ROOMS = {
-    0: "__init__ errors exception types spec_types layers protocols wire codec pickling face tracebacks context "
-    "home clock failpoints engine_lock",
-    1: "app display callee methods parameters function mapping options specs lookup call cls image volume secret shared policy cron_fields "
-    "named parts shared_keys shared_queue volume_paths volume_reading volume_upload "
-    "endpoints sandbox sandbox_files sandbox_process sandbox_spec tunnel sources connection agent ignore image_arguments localfiles recipe recipe_files "
-    "recipe_function source_imports asgi_messages web_requests",
+    0: """
+        __init__
+        clock codec compat context
+        engine_lock errors exception
+        face failpoints
+        home
+        layers
+        pickling protocols
+        spec_types
+        tracebacks types
+        wire
+    """,
+    1: """
+        agent app asgi_messages
+        call call_graph callee cls connection container_process cron_fields
+        display
+        endpoints
+        function functions
+        ignore image image_arguments inline
+        localfiles lookup
+        mapping methods
+        named
+        options
+        parameters parts policy
+        recipe recipe_files recipe_function runner
+        sandbox sandbox_files sandbox_process sandbox_spec secret shared shared_keys shared_queue source_imports sources specs stream_type
+        tunnel
+        users
+        volume volume_paths volume_reading volume_upload
+        web_requests
+    """,
     2: "backends images",
     3: "engine gateway",
-    4: "host config readers output notebook",
-    5: "cli pytest_plugin testing leaks container_logs __main__",
+    4: "config host notebook output progress readers",
+    5: "__main__ cli container_logs leaks pytest_plugin testing",
 }
 ROOM = {name: number for number, names in ROOMS.items() for name in names.split()}
 

@@ -11,7 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import json
 import signal
+import sys
+import threading
 import time
 import traceback
 from collections.abc import AsyncGenerator, Callable
@@ -23,7 +26,7 @@ from minimodal.errors import InputCancellation, InvalidError
 from minimodal.types import Payload
 from minimodal.wire import Frame, Kind
 
-from . import logs
+from . import logs, stacks, terminal
 from .batches import Batch, results_of
 from .conversation import Conversation
 from .executor import Credits, Input, farewell, report_failure, result_of, seconds_since
@@ -46,6 +49,7 @@ class Work:
         self.inputs = inputs
         self.cancelled: set[int] = set()
         self.in_thread = False
+        self.thread = 0  # the one that it runs in, if it does
         self.entered = False
         self.task: asyncio.Task[None]
         # One for the whole input: a generator's variables must last from item to item.
@@ -97,6 +101,7 @@ class ConcurrentExecutor:
                 await self._web.start()
         except BaseException as error:
             return report_failure(self._link, error)
+        terminal.input_ended("")
         logs.flush()
         self._link.send(Kind.READY)
         loop.add_reader(self._link.sock.fileno(), self._on_readable)
@@ -137,10 +142,22 @@ class ConcurrentExecutor:
                 budget, more = self._credits[frame.seq]
                 budget.taken(int(frame.meta))
                 more.set()
+            case Kind.STACK:
+                self._link.send(Kind.STACK, frame.seq, json.dumps(self._stack_of(frame.seq)))
             case Kind.STOP:
                 self._done.set()
             case _:
                 pass
+
+    def _stack_of(self, seq: int) -> list[stacks.Thread]:
+        work = self._works.get(seq)
+        if work is None:
+            return []
+        if work.in_thread:
+            frames = stacks.of_frame(sys._current_frames().get(work.thread))
+        else:
+            frames = stacks.of_coroutine(work.task.get_coro())
+        return [{"name": "thread" if work.in_thread else "task", "frames": frames}]
 
     def _on_call(self, one: Input) -> None:
         """Start a task for an input, or for a batch when its last member is here."""
@@ -162,6 +179,7 @@ class ConcurrentExecutor:
 
     def _forget(self, work: Work) -> None:
         for one in work.inputs:
+            terminal.input_ended(one.call_id)
             self._works.pop(one.seq, None)
             self._conversations.pop(one.seq, None)
             context.calls_on_loop.discard(one.call_id)
@@ -253,12 +271,14 @@ class ConcurrentExecutor:
         self, work: Work, function: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Any:
         loop = asyncio.get_running_loop()
-        run = work.context.run
+
+        def work_in_thread() -> Any:
+            work.thread = threading.get_ident()
+            return work.context.run(function, *args, **kwargs)
+
         work.in_thread = True
         try:
-            value = await loop.run_in_executor(
-                self._threads, lambda: run(function, *args, **kwargs)
-            )
+            value = await loop.run_in_executor(self._threads, work_in_thread)
         finally:
             work.in_thread = False
         if work.is_cancelled:

@@ -23,7 +23,7 @@ from minimodal.errors import InputCancellation, InvalidError
 from minimodal.types import Payload
 from minimodal.wire import Frame, Kind
 
-from . import logs
+from . import logs, terminal
 from .link import Link, connect
 from .slot_words import CUT, INTERRUPT, SlotWords
 from .target import Start, Target
@@ -114,6 +114,7 @@ def report_failure(link: Link, error: BaseException) -> int:
 
     The end of this process is reported on another connection and could overtake these words.
     """
+    terminal.input_ended("")
     logs.flush()
     link.send(Kind.FAILED, 0, *failed(error))
     while (frame := link.receive()) is not None and frame.kind is not Kind.STOP:
@@ -144,6 +145,7 @@ class SerialExecutor:
                 enter()
         except BaseException as error:
             return report_failure(self._link, error)
+        terminal.input_ended("")
         logs.flush()
         self._link.send(Kind.READY)
         while True:
@@ -189,6 +191,7 @@ class SerialExecutor:
                     value = None
             finally:
                 self._running = 0
+                terminal.input_ended(one.call_id)
             payload = result_of(value, self._name(function))
         except BaseException as error:
             logs.flush()

@@ -20,6 +20,7 @@ from minimodal import wire
 from minimodal.types import Payload
 from minimodal.wire import Frame, Kind
 
+from . import stacks
 from .link import Link, connect
 from .memory import OomKills
 from .slot_words import BARRIER, BEGUN, CUT, INTERRUPT, SHARED_BYTES, SlotWords
@@ -43,6 +44,7 @@ class Supervisor:
         self._outputs: dict[int, str] = {}
         self._shared = mmap.mmap(-1, SHARED_BYTES)
         self._oom_kills = OomKills()
+        self._stacks = os.pipe()  # executors write theirs into it
 
     def run(self) -> int:
         signal.signal(signal.SIGTERM, lambda *_: self._leave(143))
@@ -96,6 +98,10 @@ class Supervisor:
                 self._recall(int(frame.meta), frame.seq)
             case Kind.KILL:
                 self._signal(frame.seq, signal.SIGKILL)
+            case Kind.STACK:
+                slot = frame.seq
+                found = stacks.ask(self._stacks[0], lambda number: self._signal(slot, number))
+                self._engine.send(Kind.STACK, slot, json.dumps(found))
             case Kind.STOP:
                 self._stopping = True
                 self._leave_if_done()
@@ -159,7 +165,7 @@ class Supervisor:
             from .zygote import Zygote
 
             assert self._start is not None
-            code = Zygote(Link(sock), self._path, self._start, self._shared).run()
+            code = Zygote(Link(sock), self._path, self._start, self._shared, self._stacks[1]).run()
         except BaseException:
             import traceback
 

@@ -12,8 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from minimodal import context, pickling, tracebacks
 from minimodal.errors import NotFoundError, PythonMismatch
@@ -21,8 +20,7 @@ from minimodal.types import Payload
 from minimodal.wire import Frame
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(NamedTuple):
     """What to load and how to run it."""
 
     fields: dict[str, Any]

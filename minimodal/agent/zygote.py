@@ -20,7 +20,9 @@ from minimodal import tracebacks
 from minimodal.types import Payload
 from minimodal.wire import Frame, Kind
 
+from . import debugger, terminal
 from .link import Link
+from .stacks import listen
 from .supervisor import exit_fields
 from .target import Start, Target, load
 
@@ -28,18 +30,23 @@ from .target import Start, Target, load
 class Zygote:
     """Imports, then forks on request and reports how executors end."""
 
-    def __init__(self, supervisor: Link, path: str, start: Frame, shared: mmap) -> None:
+    def __init__(
+        self, supervisor: Link, path: str, start: Frame, shared: mmap, stacks: int
+    ) -> None:
         self._supervisor = supervisor
         self._path = path
         self._start = Start.parse(start)
         self._shared = shared
+        self._stacks = stacks  # the descriptor for executors to write their stacks to
         self._slots: dict[int, int] = {}  # pid -> slot
         self._target: Target | None = None
 
     def run(self) -> int:
         _end_with_parent()
+        debugger.install(bool(self._start.fields.get("interactive")))
         try:
             self._target = load(self._start, self._path)
+            terminal.input_ended("")
         except BaseException as error:
             self._supervisor.send(Kind.FAILED, 0, *failed(error))
             return 1
@@ -84,6 +91,7 @@ class Zygote:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             _reseed()
+            listen(self._stacks)
             from .executor import execute
 
             assert self._target is not None
@@ -114,7 +122,7 @@ class Zygote:
 
 def failed(error: BaseException) -> tuple[str, Payload | None]:
     """Meta and payload of a FAILED or ERROR frame."""
-    failure = tracebacks.pack(error)
+    failure = tracebacks.pack(debugger.explained(error))
     words = {
         "type": failure.type,
         "message": failure.message,

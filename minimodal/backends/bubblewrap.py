@@ -20,7 +20,7 @@ from minimodal.engine_lock import hold_engine_lock, is_alive
 from minimodal.errors import ConflictError, LaunchError
 from minimodal.home import Home
 from minimodal.images.bubblewrap_builder import BubblewrapBuilder, open_bubblewrap_builder
-from minimodal.images.build import secrets_of
+from minimodal.images.build import Objects
 from minimodal.images.in_use import hold
 from minimodal.layers import ImageSpec
 from minimodal.protocols import Container, ProtocolFactory, Report
@@ -62,7 +62,7 @@ async def open_backend(home: Home, config: Any) -> AsyncIterator[BubblewrapBacke
         site = Site(home, identity.arguments, passwd, group, dict(os.environ))
         builder = await stack.enter_async_context(
             open_bubblewrap_builder(
-                home, bwrap.path, identity.host_uid, os.environ, secrets_of(config)
+                home, bwrap.path, identity.host_uid, os.environ, Objects.of(config)
             )
         )
         yield BubblewrapBackend(bwrap, identity, groups, directories, site, builder)

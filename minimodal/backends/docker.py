@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from anyio.abc import TaskGroup
 
 from minimodal.engine_lock import hold_engine_lock, is_alive
 from minimodal.home import Home
-from minimodal.images.build import Secrets, no_secrets
+from minimodal.images.build import Objects
 from minimodal.images.docker_builder import DockerBuilder
 from minimodal.images.docker_step import BuildContainers
 from minimodal.layers import ImageSpec
@@ -31,7 +31,7 @@ from .docker_api import DockerApi
 from .docker_connect import open_first
 from .docker_container import DockerContainer
 from .docker_errors import launch_error
-from .docker_info import capabilities, check_local, check_runtime, container_user
+from .docker_info import capabilities, check_local, check_runtime, container_user, has_gpu
 from .docker_network import ISOLATED, OWN, SharedNetwork
 from .docker_removal import REMOVE_WITHIN, Removal
 from .docker_requests import DockerFailure
@@ -45,7 +45,7 @@ from .docker_spec import (
     create_request,
 )
 from .host_settings import HostSettings, host_settings
-from .mounts import give, resolve_mounts
+from .mounts import give, resolve_mounts, spread
 from .sockets import SocketDirectories, serve, sweep
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Options:
     host: str | None = None  # config.docker_host
     runtime: str | None = None  # config.runtime: for containers that name none
     engine: str | None = None  # config.engine_id: of an engine whose lock is held, see engine_lock
-    secrets: Secrets = no_secrets  # config.resolve_secrets: for build steps
+    objects: Objects = field(default_factory=Objects)  # for build steps
 
     @classmethod
     def of(cls, config: Any) -> Options:
@@ -66,7 +66,7 @@ class Options:
             getattr(config, "docker_host", None),
             getattr(config, "runtime", None),
             getattr(config, "engine_id", None),
-            getattr(config, "resolve_secrets", no_secrets),
+            Objects.of(config),
         )
 
 
@@ -88,7 +88,7 @@ class DockerBackend:
         self._removal = Removal(api, tasks)
         containers = BuildContainers(api, owner, self._removal, self._network.mode)
         self._builder = DockerBuilder(
-            api, home, containers, host_env=os.environ, secrets=options.secrets
+            api, home, containers, host_env=os.environ, objects=options.objects
         )
         self._settings: HostSettings = host_settings(os.environ)
         self._sockets = SocketDirectories(home, owner.engine)
@@ -144,6 +144,7 @@ class DockerBackend:
             binds=await anyio.to_thread.run_sync(self._binds, spec, directory),
             user=self._user,
             network=network,
+            gpu=has_gpu(self._api.info),
         )
         name = NAME + spec.id
         try:
@@ -172,7 +173,7 @@ class DockerBackend:
         binds = [Bind(str(directory), SOCKET_DIRECTORY), *self._settings.binds]
         if spec.command is None:
             binds += [Bind(str(path), target) for path, target in packages(self._home)]
-        for mount in resolve_mounts(self._home, (*spec.image.mounts, *spec.mounts)):
+        for mount in spread(resolve_mounts(self._home, (*spec.image.mounts, *spec.mounts))):
             if os.geteuid() == 0:
                 give(mount, int(self._user.partition(":")[0]))
             binds.append(Bind(str(mount.source), mount.target, mount.read_only))

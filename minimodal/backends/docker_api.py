@@ -210,10 +210,10 @@ class DockerApi:
             raise
         return found
 
-    async def list_images(self, reference: str) -> list[dict[str, Any]]:
-        filters = {"reference": [reference]}
+    async def list_images(self) -> list[dict[str, Any]]:
+        """All images of the engine, those without a tag too."""
         found: list[dict[str, Any]] = await self._requests.ask(
-            "list images", lambda: self._client.images.list(filters=filters), again=True
+            "list images", lambda: self._client.images.list(all=1), again=True
         )
         return found
 

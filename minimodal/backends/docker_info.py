@@ -47,6 +47,11 @@ def check_runtime(host: DockerHost, info: Mapping[str, Any], runtime: str | None
         )
 
 
+def has_gpu(info: Mapping[str, Any]) -> bool:
+    """Whether it can give GPUs to containers: NVIDIA's toolkit registers a runtime of its name."""
+    return "nvidia" in (info.get("Runtimes") or {})
+
+
 def capabilities(host: DockerHost, info: Mapping[str, Any]) -> Capabilities:
     """What this engine enforces, by its own words."""
 
@@ -62,5 +67,6 @@ def capabilities(host: DockerHost, info: Mapping[str, Any]) -> Capabilities:
         memory=limited("MemoryLimit", "memory_limit, in a cgroup; swap included"),
         cpu=limited("CpuCfsQuota", "cpu as shares, cpu_limit as quota"),
         pids=limited("PidsLimit", "in a cgroup"),
+        gpu="NVIDIA's, by device requests" if has_gpu(info) else "",
         notes=(f"Docker {info.get('ServerVersion')} at {host}", f"OCI runtimes: {runtimes}"),
     )

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minimodal.errors import InvalidError
 from minimodal.types import ContainerSpec, Resources
 
 NAME = "minimodal-"  # containers of ours are found by label *and* name: images pass labels on
@@ -69,11 +68,16 @@ def create_request(
     binds: Sequence[Bind],
     user: str,
     network: str,
+    gpu: bool = False,
 ) -> dict[str, Any]:
-    """The body of `POST /containers/create` for a function's or a sandbox's container."""
+    """The body of `POST /containers/create` for a function's or a sandbox's container.
+
+    `gpu`: whether the engine has any; without, a function that may go without runs on the CPU.
+    """
     host: dict[str, Any] = {
         **WALLS,
         **limits(spec.resources),
+        **(device_requests(spec.resources.gpu) if gpu and spec.resources.gpu else {}),
         "NetworkMode": network,
         "Mounts": [bind.mount() for bind in binds],
     }
@@ -82,7 +86,7 @@ def create_request(
     return {
         "Image": spec.image.name,
         # An image's own entry point would take the agent's command for its arguments.
-        "Entrypoint": [*spec.image.entrypoint, *command],
+        "Entrypoint": [*(spec.image.entrypoint if spec.command is None else ()), *command],
         "Cmd": [],
         "User": user,
         "Env": [f"{key}={value}" for key, value in env.items()],
@@ -107,14 +111,11 @@ def limits(resources: Resources) -> dict[str, Any]:
         settings["MemoryReservation"] = resources.memory << 20
     if resources.cpu_limit is not None:
         settings["NanoCpus"] = int(resources.cpu_limit * 1e9)
-    if resources.gpu:
-        settings["DeviceRequests"] = [_gpu(resources.gpu)]
     return settings
 
 
-def _gpu(wanted: str) -> dict[str, Any]:
-    """ "any", "A100", "A100:2": the number counts, the model is whatever this machine has."""
-    _, _, count = wanted.partition(":")
-    if count and not count.isdigit():
-        raise InvalidError(f"gpu={wanted!r}: write a model and a number, such as 'A100:2'")
-    return {"Count": int(count or 1), "Capabilities": [["gpu"]]}
+def device_requests(wanted: str) -> dict[str, Any]:
+    """ "any", "A100", "A100:2", "H100,A100:2" (the first counts): so many of what the machine has."""
+    _, _, count = wanted.partition(",")[0].partition(":")
+    request = {"Driver": "nvidia", "Count": int(count or 1), "Capabilities": [["gpu"]]}
+    return {"DeviceRequests": [request]}

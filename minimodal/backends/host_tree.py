@@ -3,6 +3,9 @@
 A user namespace may not overlay a directory that hides mounts of the namespace above it: the kernel
 says EINVAL. That is /var with a Docker daemon on the machine, and /etc inside a Docker container. So
 such a directory is taken apart: its children are overlaid, as far down as the mounts lie.
+
+Mounts where a container's user may not look anyway (the layers in /var/lib/docker) are left out: they
+come and go, and a recursive bind fails when one goes meanwhile.
 """
 
 from __future__ import annotations
@@ -24,6 +27,29 @@ def mount_points() -> tuple[str, ...]:
 
 def has_mounts_below(path: str, mounts: Sequence[str]) -> bool:
     return any(mount.startswith(f"{path}/") for mount in mounts)
+
+
+def has_hidden_mounts(path: str, mounts: Sequence[str]) -> bool:
+    """Whether something is mounted below in a directory that is not for everybody."""
+    return any(
+        is_hidden(outer)
+        for mount in mounts
+        if mount.startswith(f"{path}/")
+        for outer in _between(path, mount)
+    )
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a directory of the host is not for a container: others may not enter it, or /var/tmp."""
+    try:
+        return path == "/var/tmp" or not os.lstat(path).st_mode & stat.S_IXOTH
+    except OSError:
+        return True
+
+
+def _between(path: str, mount: str) -> Iterator[str]:
+    while (mount := os.path.dirname(mount)) != path:
+        yield mount
 
 
 def overlays(
@@ -50,8 +76,13 @@ def _child(
 ) -> Iterator[tuple[str, list[str]]]:
     present = [upper for upper in uppers if os.path.lexists(upper)]
     top = present[-1] if present else path
-    mode = os.lstat(top).st_mode
-    if stat.S_ISLNK(mode):
+    try:
+        mode = os.lstat(top).st_mode
+    except FileNotFoundError:
+        return  # of the host, and removed since it was listed
+    if not present and has_mounts_below(path, mounts) and is_hidden(path):
+        yield path, ["--dir", path]
+    elif stat.S_ISLNK(mode):
         yield path, ["--symlink", os.readlink(top), path]
     elif stat.S_ISDIR(mode) and not (path in mounts and not present):
         yield from overlays(path, present, mounts, overlay)

@@ -13,6 +13,7 @@ from anyio.abc import ByteStream
 
 from minimodal.protocols import Container, Process
 
+from . import inside
 from .bundle import SOCKET
 
 DIAL_WITHIN = 10.0  # seconds until a relay must have connected
@@ -37,11 +38,10 @@ async def relayed(container: Container, python: str, port: int) -> ByteStream:
     """A connection to a port on the container's own loopback. Raises OSError where nobody listens."""
     nothing: Mapping[str, str] = {}
     process = await container.exec(command(python, "relay", port=port), env=nothing, workdir="/")
-    stream = ProcessStream(process)
+    stream = RelayStream(process)
     try:
         with anyio.fail_after(DIAL_WITHIN):
-            stream.unread = await process.stdout.receive()
-        stream.unread = stream.unread[1:]  # CONNECTED
+            await stream.take(len(inside.CONNECTED))
     except (anyio.EndOfStream, TimeoutError):
         await stream.aclose()
         raise ConnectionRefusedError(f"nobody listens on port {port} of {container.id}") from None
@@ -51,19 +51,28 @@ async def relayed(container: Container, python: str, port: int) -> ByteStream:
     return stream
 
 
-class ProcessStream(ByteStream):
-    """Stdin and stdout of a process as one stream; closing it ends the process."""
+class RelayStream(ByteStream):
+    """What a relay joins, as one stream; closing it ends the process."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
-        self.unread = b""
+        self._unread = b""
+        self._left = 0  # bytes of the piece that is being read
+
+    async def take(self, count: int) -> bytes:
+        """The next `count` bytes that the relay wrote."""
+        while len(self._unread) < count:
+            self._unread += await self._process.stdout.receive()
+        taken, self._unread = self._unread[:count], self._unread[count:]
+        return taken
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        if self.unread:
-            data, self.unread = self.unread[:max_bytes], self.unread[max_bytes:]
-            return data
-        data = await self._process.stdout.receive(max_bytes)
-        assert isinstance(data, bytes)
+        if not self._left:
+            (self._left,) = inside.LENGTH.unpack(await self.take(inside.LENGTH.size))
+            if not self._left:
+                raise anyio.EndOfStream
+        data = await self.take(min(self._left, max_bytes, max(1, len(self._unread))))
+        self._left -= len(data)
         return data
 
     async def send(self, item: bytes) -> None:

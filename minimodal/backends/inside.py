@@ -22,6 +22,7 @@ from typing import Any
 
 CHUNK = 64 * 1024
 CONNECTED = b"+"  # first byte of a relay's output
+LENGTH = struct.Struct(">I")  # of each piece that follows
 FRAME = struct.Struct(">BI")  # what a pty reads: kind, length of what follows
 INPUT, RESIZE = 0, 1
 SIZE = struct.Struct(">HH")  # rows, columns
@@ -37,23 +38,26 @@ def keep(request: dict[str, Any]) -> int:
 
 
 def relay(request: dict[str, Any]) -> int:
-    """Join stdin and stdout to a port on loopback."""
+    """Join stdin and stdout to a port on loopback, until both have said that they are done.
+
+    What comes from the port is told in pieces with their length before them; an empty one is its end:
+    stdout itself stays open, because its own end is not seen everywhere before that of the process.
+    """
     peer = socket.create_connection(("127.0.0.1", request["port"]), timeout=10)
     peer.settimeout(None)
     write_all(1, CONNECTED)
     reading: list[int] = [0, peer.fileno()]
-    while peer.fileno() in reading:
+    while reading:
         for fd in select.select(reading, [], [])[0]:
             data = os.read(fd, CHUNK)
-            if fd == 0 and data:
-                peer.sendall(data)
-            elif fd == 0:
-                peer.shutdown(socket.SHUT_WR)
-                reading.remove(0)
-            elif data:
-                write_all(1, data)
-            else:
+            if not data:
                 reading.remove(fd)
+            if fd != 0:
+                write_all(1, LENGTH.pack(len(data)) + data)
+            elif data:
+                peer.sendall(data)
+            else:
+                peer.shutdown(socket.SHUT_WR)
     return 0
 
 

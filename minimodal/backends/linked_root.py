@@ -22,7 +22,7 @@ INSIDE = "/root"
 def make_root(home: Home, root: Path, mounts: Iterable[Mount]) -> Path:
     """Raises ConflictError for a mount elsewhere than under /root: other backends can have it."""
     root.mkdir()
-    for mount in resolve_mounts(home, dict.fromkeys(mounts)):
+    for mount in resolve_mounts(home, mounts):
         if mount.target != INSIDE and not mount.target.startswith(INSIDE + "/"):
             if os.path.realpath(mount.source) == os.path.realpath(mount.target):
                 continue  # it is there already

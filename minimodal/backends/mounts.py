@@ -7,7 +7,7 @@ files in the container, is refused here.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from minimodal.errors import InvalidError, LaunchError
 from minimodal.home import Home
 from minimodal.types import Mount
 
+_MAX_ENTRIES = 256  # a directory of more is mounted as a whole
 _OURS = ("/proc", "/dev", "/sys", "/run/minimodal", "/opt/minimodal")
 
 
@@ -31,9 +32,50 @@ def resolve_mounts(home: Home, mounts: Iterable[Mount]) -> tuple[ResolvedMount, 
     Raises InvalidError for a name or target that is not allowed, LaunchError if the source is gone.
     """
     resolved = [
-        ResolvedMount(_source(home, m), _target(m.target), m.read_only, m.kind) for m in mounts
+        ResolvedMount(_source(home, m), _target(m.target), m.read_only, m.kind)
+        for m in dict.fromkeys(mounts)
     ]
     return tuple(sorted(resolved, key=lambda m: len(PurePosixPath(m.target).parts)))
+
+
+def spread(mounts: Iterable[ResolvedMount]) -> list[ResolvedMount]:
+    """Mounts that hide no more than they must, for a backend that cannot lay one over another.
+
+    A directory of the user's files is mounted entry by entry, so that what the image has beside them
+    stays; so is a read-only one in which another mount lies, whose mount point could not be made.
+    Of two things at one path the later one is seen; directories are merged.
+    """
+    stacks: dict[str, list[ResolvedMount]] = {}
+    for mount in mounts:
+        stacks.setdefault(mount.target, []).append(mount)
+    found: list[ResolvedMount] = []
+    for stack in stacks.values():
+        taken_apart = list(_taken_apart(stack, stacks.keys(), stack[-1].kind == "sources"))
+        found += taken_apart if len(taken_apart) <= _MAX_ENTRIES else stack[-1:]
+    return found
+
+
+def _taken_apart(
+    stack: Sequence[ResolvedMount], targets: Collection[str], opened: bool
+) -> Iterator[ResolvedMount]:
+    """What is seen of mounts that lie at one path, the last one on top."""
+    top = stack[-1]
+    directories = [mount for mount in stack if mount.source.is_dir()]
+    holds_others = any(target.startswith(f"{top.target}/") for target in targets)
+    apart = opened or holds_others or len(directories) > 1
+    if not (apart and top.read_only and top.source.is_dir()):
+        yield top
+        return
+    below: dict[str, list[ResolvedMount]] = {}
+    for mount in directories:
+        for entry in sorted(os.scandir(mount.source), key=lambda entry: entry.name):
+            target = f"{mount.target}/{entry.name}"
+            below.setdefault(target, []).append(
+                mount._replace(source=Path(entry.path), target=target)
+            )
+    for target, inner in below.items():
+        if target not in targets:
+            yield from _taken_apart(inner, targets, False)
 
 
 def _source(home: Home, mount: Mount) -> Path:

@@ -24,7 +24,7 @@ from anyio import to_thread
 from minimodal.engine_lock import hold_engine_lock, is_alive
 from minimodal.errors import ConflictError
 from minimodal.home import Home
-from minimodal.images.build import secrets_of
+from minimodal.images.build import Objects
 from minimodal.images.in_use import hold
 from minimodal.images.process_builder import ProcessBuilder
 from minimodal.layers import ImageSpec
@@ -61,7 +61,7 @@ async def open_backend(home: Home, config: Any) -> AsyncIterator[ProcessBackend]
         directories = SocketDirectories(home, engine_id)
         stack.callback(groups.remove)
         stack.callback(directories.remove)
-        builder = ProcessBuilder(home, os.environ, secrets_of(config))
+        builder = ProcessBuilder(home, os.environ, Objects.of(config).secrets)
         yield ProcessBackend(home, groups, directories, prefix, builder)
 
 
@@ -162,7 +162,9 @@ class ProcessBackend:
         }
         workdir = spec.workdir or spec.image.workdir
         inside = workdir if workdir and os.path.isdir(workdir) else str(root)
-        return Command(self._around(spec, group)(spec.command or agent), env, inside)
+        return Command(
+            self._around(spec, group)(spec.command or (*spec.image.entrypoint, *agent)), env, inside
+        )
 
     def _around(self, spec: ContainerSpec, group: cgroup.Group) -> Around:
         """Limits a command, and lets it end with the engine."""

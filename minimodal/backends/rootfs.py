@@ -14,7 +14,7 @@ from pathlib import Path
 
 from minimodal.images.layer_store import StoredLayer
 
-from .host_tree import has_mounts_below, mount_points, overlays
+from .host_tree import has_hidden_mounts, has_mounts_below, mount_points, overlays
 from .mounts import ResolvedMount
 
 SYSTEM = ("usr", "etc", "opt", "var", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix")
@@ -47,9 +47,10 @@ def arguments(files: RootFiles) -> list[str]:
     taken = mount_points()
     for name in names:
         uppers = [str(layer.files / name) for layer in files.layers if name in tops[layer.digest]]
-        wanted = uppers or name in mounted
-        if wanted and name in SYSTEM and has_mounts_below(f"/{name}", taken):
-            args += _taken_apart(f"/{name}", uppers, taken)
+        path = f"/{name}"
+        wanted = uppers or name in mounted or has_hidden_mounts(path, taken)
+        if wanted and name in SYSTEM and has_mounts_below(path, taken):
+            args += _taken_apart(path, uppers, taken)
         else:
             args += _top(name, uppers, mounted=name in mounted)
     if _is_directory("/var/tmp"):

@@ -68,7 +68,7 @@ def plan(
         binds += [(site.passwd, "/etc/passwd"), (site.group, "/etc/group")]
     network = {n: site.host_env[n] for n in NETWORK_VARIABLES if site.host_env.get(n)}
     binds += [(Path(path), path) for path in _certificates(network.values())]
-    mounts = resolve_mounts(site.home, dict.fromkeys((*image.mounts, *spec.mounts)))
+    mounts = resolve_mounts(site.home, (*image.mounts, *spec.mounts))
     files = RootFiles(
         layers=layers,
         binds=binds,
@@ -104,7 +104,7 @@ def plan(
     ]
     for name, value in env.items():
         options += ["--setenv", name, value]
-    agent_or_own = spec.command or bundle.agent_command(image.python)
+    agent_or_own = spec.command or (*image.entrypoint, *bundle.agent_command(image.python))
     command = limited(agent_or_own, spec.resources, controllers, pids=True)
     return Plan(tuple(options), command, env, workdir, mounts, spec.command is not None)
 

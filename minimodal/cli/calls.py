@@ -1,11 +1,11 @@
-"""`minimodal calls`: past and present calls: list, show, cancel."""
+"""`minimodal calls`: past and present calls: list, show, stack, cancel."""
 
 from __future__ import annotations
 
 import sys
 from typing import Any
 
-from .engines import Engines, open_engines
+from .engines import Engines, ask, open_engines
 from .listing import ago, iso, print_json, print_table, since, span
 from .parser import Parser
 from .subcommands import Sub, add_filters, dispatch, listing_parser
@@ -15,6 +15,7 @@ def main(arguments: list[str]) -> int:
     subs = {
         "list": Sub(_list, "the newest calls"),
         "show": Sub(_show, "one call: its attempts, its error, its output"),
+        "stack": Sub(_stack, "where a running call is just now"),
         "cancel": Sub(_cancel, "stop calls"),
     }
     return dispatch("calls", subs, arguments, "minimodal calls list --state error --since 1h")
@@ -113,7 +114,7 @@ def show_call(engines: Engines, call_id: str) -> dict[str, Any]:
     best: dict[str, Any] | None = None
     for engine in engines.reached:
         try:
-            found = _ask_show(engine.connection, call_id)
+            found = ask(engine.connection, "call.show", id=call_id)
         except NotFoundError:
             continue
         if found["logs"] or best is None:
@@ -121,12 +122,6 @@ def show_call(engines: Engines, call_id: str) -> dict[str, Any]:
     if best is None:
         raise NotFoundError(f"no call {call_id}")
     return best
-
-
-def _ask_show(connection: Any, call_id: str) -> dict[str, Any]:
-    from .engines import ask
-
-    return ask(connection, "call.show", id=call_id)
 
 
 def print_call(found: dict[str, Any]) -> None:
@@ -152,6 +147,44 @@ def print_call(found: dict[str, Any]) -> None:
         print(f"\nattempt {attempt['number']}, {'lost' if attempt['lost'] else 'failed'}:")
         text = attempt["traceback"] or f"{attempt['type']}: {attempt['message']}"
         print("\n".join("  " + line for line in text.rstrip().splitlines()))
+
+
+def _stack(arguments: list[str]) -> int:
+    parser = listing_parser(
+        "calls stack", "Show where a running call is just now.", "calls stack fc-0123456789abcdef"
+    )
+    parser.add_argument("id", help="its id, as `minimodal calls list --state running` says it")
+    options = parser.parse(arguments)
+    with open_engines() as engines:
+        found = _first_that_knows(engines, "call.stack", options.id)
+    if options.json:
+        print_json("stack", found)
+        return 0
+    row, threads = found["call"], found["threads"]
+    print(f"{title(row)} ({row['id']}), {span(found['seconds'])} in {found['container']}")
+    for thread in threads:
+        if len(threads) > 1:
+            print(f"{thread['name']}:")
+        for file, line, function, text in thread["frames"]:
+            print(f'  File "{file}", line {line}, in {function}')
+            if text:
+                print(f"    {text}")
+    return 0
+
+
+def _first_that_knows(engines: Engines, op: str, call_id: str) -> dict[str, Any]:
+    """The answer of the engine that has the call. Raises NotFoundError, or what the last one said."""
+    from minimodal.errors import Error, NotFoundError
+
+    error: Error = NotFoundError(f"no call {call_id} runs: no engine of this home knows it")
+    for engine in engines.reached:
+        try:
+            return ask(engine.connection, op, id=call_id)
+        except NotFoundError:
+            continue
+        except Error as said:
+            error = said
+    raise error
 
 
 def _cancel(arguments: list[str]) -> int:

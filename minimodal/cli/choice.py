@@ -7,16 +7,83 @@ function at module level, an entrypoint of an app, a function of an app.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 from minimodal.app import App, LocalEntrypoint
+from minimodal.cls import Cls
 from minimodal.function import Function
+from minimodal.methods import methods_of
+from minimodal.parameters import TYPES, decode
 
 from .failure import UsageError, nearest
 from .reference import Script
+
+
+class ClassMethod:
+    """A method of a class. On the command line its arguments and those of the class are one set."""
+
+    def __init__(self, cls: Cls[Any], method: str) -> None:
+        self.cls = cls
+        self.method = method
+        assert cls.raw is not None
+        found = methods_of(cls.raw)[method]
+        self.is_generator = found.is_generator
+        self._own = _parameters(found.raw)[1:]  # without self
+        self._of_class = self._constructor()
+
+    def _constructor(self) -> list[inspect.Parameter]:
+        raw, shape = self.cls.raw, self.cls.shape
+        assert raw is not None
+        assert shape is not None
+        if shape.parameters is None:
+            return _parameters(raw.__init__)[1:]
+        return [
+            inspect.Parameter(
+                each.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=inspect.Parameter.empty if each.default is None else decode(each.default),
+                annotation=TYPES[each.type],
+            )
+            for each in shape.parameters
+        ]
+
+    @property
+    def raw(self) -> Callable[..., Any]:
+        """Stands for the method with all the arguments that the command line may give."""
+        known = {each.name for each in self._own}
+        for each in self._of_class:
+            if each.name in known:
+                raise UsageError(
+                    f"{self.cls.name} and its method {self.method} both have an argument "
+                    f"{each.name!r}, so the command line cannot tell them apart.",
+                    hint="call it from an @app.local_entrypoint()",
+                    code=1,
+                )
+        by_name = [each.replace(kind=each.KEYWORD_ONLY) for each in (*self._own, *self._of_class)]
+
+        def pooled(**_: Any) -> None:
+            """Only its signature is of use."""
+
+        raw = methods_of(self.cls.raw)[self.method].raw  # type: ignore[arg-type]  # not None
+        pooled.__doc__, pooled.__qualname__ = inspect.getdoc(raw), raw.__qualname__
+        pooled.__annotations__ = {each.name: each.annotation for each in by_name}
+        pooled.__signature__ = inspect.Signature(by_name)  # type: ignore[attr-defined]
+        return pooled
+
+    def remote(self, **given: Any) -> Any:
+        of_class = {each.name: given.pop(each.name) for each in self._of_class}
+        return getattr(self.cls(**of_class), self.method).remote(**given)
+
+
+def _parameters(raw: Callable[..., Any]) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(raw, eval_str=True).parameters.values())
+    except NameError:  # an annotation that only a type checker resolves
+        return list(inspect.signature(raw).parameters.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +92,7 @@ class Target:
 
     name: str
     app: App
-    thing: LocalEntrypoint[..., Any] | Function[..., Any, Any]
+    thing: LocalEntrypoint[..., Any] | Function[..., Any, Any] | ClassMethod
 
     @property
     def is_local(self) -> bool:
@@ -37,6 +104,12 @@ class Target:
         raw = self.thing.raw
         assert raw is not None
         return raw
+
+    @property
+    def container_of(self) -> Cls[Any] | Function[..., Any, Any]:
+        """Whose containers it runs in."""
+        assert not isinstance(self.thing, LocalEntrypoint)
+        return self.thing.cls if isinstance(self.thing, ClassMethod) else self.thing
 
     def caller(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], Any]:
         """What runs it with these arguments: here, or in a container."""
@@ -104,9 +177,14 @@ def _only(script: Script, module: ModuleType) -> Target:
             hint='app = minimodal.App("name"), and @app.function() on what shall run in a container',
             code=1,
         )
+    methods = [each.name for app in apps for each in _methods(app, apps)]
     raise UsageError(
-        f"{script.reference} has an App, but nothing to run.",
-        hint="decorate a function with @app.local_entrypoint() or @app.function()",
+        f"{script.reference} has an App, but "
+        + ("only methods of classes; say which one:" if methods else "nothing to run."),
+        choices=[f"minimodal run {script.spell(name)}" for name in methods],
+        hint=""
+        if methods
+        else "decorate a function with @app.local_entrypoint() or @app.function()",
         code=1,
     )
 
@@ -115,6 +193,16 @@ def _named(script: Script, module: ModuleType, wanted: str) -> Target:
     known = {each.name: each for each in reversed(list(_everything(module)))}
     if wanted in known:
         return known[wanted]
+    of_class = [each for name, each in known.items() if name.startswith(f"{wanted}.")]
+    of_class = [each for each in of_class if isinstance(each.thing, ClassMethod)]
+    if len(of_class) == 1:
+        return of_class[0]
+    if of_class:
+        raise UsageError(
+            f"{wanted} is a class with several methods; say which one:",
+            choices=[f"minimodal run {script.spell(each.name)}" for each in of_class],
+            code=1,
+        )
     by_tag = [each for name, each in known.items() if name.rpartition(".")[2] == wanted]
     if len({id(each.thing) for each in by_tag}) == 1:
         return by_tag[0]
@@ -145,6 +233,8 @@ def _everything(module: ModuleType) -> Iterator[Target]:
     for app in apps:
         yield from _entrypoints(app, apps, qualified=True)
         yield from _functions(app, apps, qualified=True)
+        yield from _methods(app, apps)
+        yield from _methods(app, apps, qualified=True)
 
 
 def _apps(module: ModuleType) -> dict[App, str]:
@@ -176,3 +266,10 @@ def _functions(app: App, apps: dict[App, str], qualified: bool = False) -> Itera
     prefix = f"{apps[app]}." if qualified or len(apps) > 1 else ""
     for tag, function in app.registered_functions.items():
         yield Target(prefix + tag, app, function)
+
+
+def _methods(app: App, apps: dict[App, str], qualified: bool = False) -> Iterator[Target]:
+    prefix = f"{apps[app]}." if qualified or len(apps) > 1 else ""
+    for tag, cls in app.registered_classes.items():
+        for method in methods_of(cls.raw) if cls.raw else ():
+            yield Target(f"{prefix}{tag}.{method}", app, ClassMethod(cls, method))

@@ -67,6 +67,7 @@ class Engines:
         import anyio
 
         from minimodal.engine.ops import Caller, Ops
+        from minimodal.engine.quotas import QuotaOps
         from minimodal.engine.record_ops import RecordOps
         from minimodal.engine.store import open_store
         from minimodal.types import EMPTY, new_id
@@ -75,6 +76,7 @@ class Engines:
             async with open_store(self.home, new_id("en")) as store:
                 ops = Ops()
                 RecordOps(ops, store)
+                QuotaOps(ops, store.quotas)
                 if not ops.has(op):
                     self.need_one()
                 reply: Any = ops.find(op)(Caller(), fields, EMPTY)

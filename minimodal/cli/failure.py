@@ -55,13 +55,24 @@ def show(error: BaseException) -> int:
         if isinstance(error, KeyboardInterrupt):
             return 130
         if isinstance(error, SystemExit):
-            return _exit_code(error)
+            if not isinstance(error.code, int | None):
+                print(error.code, file=sys.stderr)
+            return exit_code(error)
         if isinstance(error, BrokenPipeError) and _stdout_is_closed():
             return 1
         text = describe(error, debug=os.environ.get("MINIMODAL_DEBUG") == "1")
         print(text, file=sys.stderr, end="", flush=True)
     except BrokenPipeError:
         _stdout_is_closed()
+    return exit_code(error)
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code that an ending has. Of SystemExit what Python does: a number, or 1 for a message."""
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    if isinstance(error, SystemExit):
+        return error.code & 0xFF if isinstance(error.code, int) else int(error.code is not None)
     return error.code if isinstance(error, UsageError) else 1
 
 
@@ -148,16 +159,6 @@ def _is_own(filename: str) -> bool:
 def _is_plumbing(filename: str) -> bool:
     inside = filename.removeprefix(STDLIB)
     return filename.startswith("<frozen ") or (inside != filename and inside.startswith(PLUMBING))
-
-
-def _exit_code(error: SystemExit) -> int:
-    """What Python itself does with SystemExit: a number is the code, anything else a message."""
-    if error.code is None:
-        return 0
-    if isinstance(error.code, int):
-        return error.code & 0xFF
-    print(error.code, file=sys.stderr)
-    return 1
 
 
 def _stdout_is_closed() -> bool:

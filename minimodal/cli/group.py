@@ -8,37 +8,35 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .failure import UsageError, nearest
+from . import subcommands
+from .failure import UsageError
+from .subcommands import Sub
 
 Command = Callable[[list[str]], int]
 
 
 def dispatch(group: str, commands: Mapping[str, tuple[Command, str]], arguments: list[str]) -> int:
     """Run the command that the first argument names, with the objects of the home at hand."""
-    from .state import home_objects
+    subs = {name: Sub(_with_objects(run), about) for name, (run, about) in commands.items()}
+    first = next(iter(commands))
+    return subcommands.dispatch(group, subs, arguments, f"minimodal {group} {first}")
 
-    name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
-    if name in ("-h", "--help"):
-        print(f"usage: minimodal {group} COMMAND …\n\ncommands:")
-        for command, (_, about) in commands.items():
-            print(f"  {command:<10} {about}")
-        return 0
-    if name not in commands:
-        said = (
-            f"{name!r} is no command of `minimodal {group}`." if name else "no command was given."
-        )
-        near = nearest(name, commands)
-        hint = f"minimodal {group} {near}" if near else f"minimodal {group} --help"
-        raise UsageError(said, choices=list(commands), hint=hint)
-    if "-h" in rest or "--help" in rest:
-        return commands[name][0](rest)
-    with home_objects():
-        try:
-            return commands[name][0](rest)
-        except OSError as error:
-            if isinstance(error, BrokenPipeError):
-                raise
-            raise UsageError(str(error), code=1) from error
+
+def _with_objects(run: Command) -> Command:
+    def command(rest: list[str]) -> int:
+        from .state import home_objects
+
+        if "-h" in rest or "--help" in rest:
+            return run(rest)
+        with home_objects():
+            try:
+                return run(rest)
+            except OSError as error:
+                if isinstance(error, BrokenPipeError):
+                    raise
+                raise UsageError(str(error), code=1) from error
+
+    return command
 
 
 def show_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, empty: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from .failure import UsageError
 from .terminal import paint
 
-TIMES = frozenset("created started finished ended at now last next opened".split())
+TIMES = frozenset("created started finished ended at now last next opened last_used".split())
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 
 
@@ -48,6 +48,15 @@ def span(seconds: float) -> str:
         if seconds < limit:
             return f"{seconds / size:.0f} {unit}" if seconds >= 1 else f"{seconds * 1e3:.0f} ms"
     return f"{seconds / 86400:.0f} d"
+
+
+def shown_bytes(count: float) -> str:
+    """A size for people: 812 B, 3.4 MB, 1.2 GB."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 10 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
 
 
 def iso(moment: float) -> str:

@@ -25,12 +25,16 @@ COMMANDS = {
     "dlq": "list, show, retry and purge calls that failed for good",
     "shell": "a terminal in a function's image, or in any image",
     "doctor": "say which backends work here, and why the others do not",
-    "image": "make a base image where no registry can be reached",
+    "image": "list, build, inspect and remove images; make a base without a registry",
     "volume": "files that outlive containers: list, put, get, …",
     "secret": "environment variables of functions, kept encrypted",
     "dict": "named dicts and their entries",
     "queue": "named queues and their items",
+    "user": "weights and quotas of users",
     "token": "make, list and revoke tokens for the API and for endpoints that need one",
+    "init": "write a starter script",
+    "clean": "free the disk of what can be made again",
+    "completion": "make bash, zsh or fish complete commands and names",
     "config": "show the settings in force, and where each came from",
 }
 

@@ -3,10 +3,38 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from .failure import UsageError, nearest
+
+
+class Found(BaseException):
+    """Raised instead of parsing within `inspecting()`: the parser, or the table of subcommands."""
+
+    def __init__(self, what: Any) -> None:
+        self.what = what
+
+
+_looks = 0  # open inspecting() blocks
+
+
+@contextmanager
+def inspecting() -> Iterator[None]:
+    """Let commands raise `Found` where they would read their arguments: for completion."""
+    global _looks
+    _looks += 1
+    try:
+        yield
+    finally:
+        _looks -= 1
+
+
+def show(what: Any) -> None:
+    """Raise `Found` with it, within `inspecting()`."""
+    if _looks:
+        raise Found(what)
 
 
 class Parser(argparse.ArgumentParser):
@@ -23,6 +51,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Parse all of `arguments`; what is left over is refused with the nearest option."""
+        show(self)
         parsed, extra = self.parse_known_args(arguments)
         if extra:
             self._refuse(extra)

@@ -6,7 +6,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from .failure import UsageError
@@ -21,7 +21,17 @@ if TYPE_CHECKING:
 
     from .choice import Target
 
-WITH_VALUE = {"-n", "--name", "-w", "--write-result", "-e", "--env", "--backend", "--progress"}
+WITH_VALUE = {
+    "-n",
+    "--name",
+    "-w",
+    "--write-result",
+    "-e",
+    "--env",
+    "--backend",
+    "--progress",
+    "--env-file",
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -29,20 +39,33 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse(own)
     if reference is None:
         raise UsageError("minimodal run needs a script.", hint="minimodal run examples/hello.py")
+    if options.interactive:
+        from .debugging import require_terminal
+
+        require_terminal()
     config = load_settings({"backend": options.backend})
     if config.home is not None:
         os.environ["MINIMODAL_HOME"] = str(config.home)  # for all that opens the home later
+    from minimodal.app import enable_output
+
+    if options.env_file:
+        _read_env_file(options.env_file)
     script = find(parse(reference, is_module=options.module))
     sys.argv = [str(script.path), *rest]
     quiet = options.quiet or options.progress == "none"
-    with Screen(quiet=quiet, plain=options.progress == "plain") as screen, _host(config) as host:
+    plain = options.progress == "plain"
+    with (
+        Screen(quiet=quiet, plain=plain, as_json=options.json) as screen,
+        _host(config) as host,
+    ):
         host.subscribe(screen.event)
+        screen.running_of = host.running_of
         if not script.reference.target and is_program(script):
-            with host:
+            with host, enable_output(not quiet), _terminal(options, host, screen):
                 run_program(script)
         else:
             target, call = _prepare(script, rest)
-            with host:
+            with host, enable_output(not quiet), _terminal(options, host, screen):
                 result = _run_target(options, target, call, screen, host)
             if options.write_result:
                 _write(options.write_result, target.name, result)
@@ -77,6 +100,12 @@ def _parser() -> Parser:
     parser.add_argument(
         "-m", dest="module", action="store_true", help="REF is a module, not a file"
     )
+    parser.add_argument(
+        "-i",
+        "--interactive",
+        action="store_true",
+        help="breakpoint(), pdb and interact() in a container get this terminal",
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="only what your code prints")
     parser.add_argument("-n", "--name", help="name of this run of the app")
     parser.add_argument(
@@ -92,6 +121,14 @@ def _parser() -> Parser:
         "-e", "--env", help="accepted for scripts that call Modal's; there is one environment"
     )
     parser.add_argument(
+        "--json", action="store_true", help="events on stdout, one JSON object a line, for programs"
+    )
+    parser.add_argument(
+        "--env-file",
+        metavar="FILE",
+        help="environment variables for the script and its functions, as lines NAME=value",
+    )
+    parser.add_argument(
         "--progress",
         choices=["auto", "plain", "none"],
         default="auto",
@@ -99,6 +136,18 @@ def _parser() -> Parser:
     )
     add_backend(parser)
     return parser
+
+
+def _read_env_file(path: str) -> None:
+    """Set its variables here, and make them a secret of the apps that the script will define."""
+    from minimodal import context
+    from minimodal.secret import Secret, read_dotenv
+
+    if not os.path.isfile(path):
+        raise UsageError(f"--env-file: there is no file {path}.")
+    values = read_dotenv(path)
+    os.environ.update(values)
+    context.run_secrets = (Secret.from_dict(values),)
 
 
 def _prepare(script: Script, rest: list[str]) -> tuple[Target, Callable[[], Any]]:
@@ -126,6 +175,16 @@ def _host(config: Any) -> Iterator[Host]:
     finally:
         set_ambient(None)
         host.stop()
+
+
+def _terminal(
+    options: argparse.Namespace, host: Host, screen: Screen
+) -> AbstractContextManager[None]:
+    if not options.interactive:
+        return nullcontext()
+    from .debugging import given
+
+    return given(host, screen)
 
 
 def _run_target(

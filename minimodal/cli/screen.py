@@ -14,11 +14,14 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
+from minimodal import context
 from minimodal.face import client_threads
+from minimodal.progress import QUICK, Line, Progress, shown_seconds
 
-from .progress import Line, Progress, shown_seconds
 from .terminal import paint, wants_motion
 
 if TYPE_CHECKING:
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
 
 MAX_QUEUED_BYTES = 64 << 20
 PATIENCE = 0.5  # seconds that local output waits for remote output that came before it
-BEFORE_LIVE = 0.3  # what is quicker than this is not worth a live display
 TICK = 0.1
 SOURCES = ("cyan", "green", "yellow", "bold cyan", "bold green", "bold yellow")
 MARKS = {"done": ("✓ ", "green"), "failed": ("✗ ", "red"), "dim": ("  ", "dim"), "": ("", "")}
@@ -35,28 +37,45 @@ MARKS = {"done": ("✓ ", "green"), "failed": ("✗ ", "red"), "dim": ("  ", "di
 class Screen:
     """Shows what happens in the block: `with Screen() as screen: host.subscribe(screen.event)`."""
 
-    def __init__(self, *, quiet: bool = False, plain: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, plain: bool = False, as_json: bool = False) -> None:
         self._out, self._err = sys.stdout, sys.stderr
-        self._moving = wants_motion(self._err) and not quiet and not plain
-        self.progress = Progress(quiet=quiet, verbose=not self._moving)
+        self._moving = wants_motion(self._err) and not (quiet or plain or as_json)
+        self._as_json = as_json
+        if as_json:
+            from .ndjson import Events
+
+            self.progress: Progress = Events()
+        else:
+            self.progress = Progress(quiet=quiet, verbose=not self._moving)
         self._queue: queue.SimpleQueue[Event | Line | None] = queue.SimpleQueue()
         self._queued_bytes = 0
         self._dropped = 0
         self._put = self._shown = 0
         self._settled = threading.Condition()
         self._drawing = threading.RLock()
+        self._unpaused = threading.Event()
+        self._unpaused.set()
         self._live: Any = None
         self._at_line_start = True
+        self._before: Any = None
+        self._streams: list[Any] = []
+        self.running_of: Callable[[str], int] = lambda function: 0
         self._thread = threading.Thread(target=self._run, name="minimodal-screen", daemon=True)
         self._began = time.monotonic()
 
     def __enter__(self) -> Screen:
         self._thread.start()
-        sys.stdout, sys.stderr = _Ordered(self._out, self), _Ordered(self._err, self)
+        self._streams = [self._stream("stdout"), self._stream("stderr")]
+        sys.stdout, sys.stderr = self._streams
+        self._before, context.map_view = context.map_view, self._open_bar
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, tb: object) -> None:
+        context.map_view = self._before
+        if self._as_json:
+            self._finish(error)
         sys.stdout, sys.stderr = self._out, self._err
+        self._unpaused.set()
         self._queue.put(None)
         self._thread.join()
 
@@ -70,14 +89,63 @@ class Screen:
         self._put += 1
         self._queue.put(event)
 
+    def publish(self, kind: str, name: str, at: float, **fields: Any) -> None:
+        """An event that is not the engine's: of the script itself, under `--json`."""
+        self.show(self.progress.apply(kind, name, at, fields))
+
     def say(self, text: str, mark: Any = "") -> None:
         """A line of the platform's own, on stderr; nothing where the user asked for quiet."""
-        if not self.progress.quiet:
+        if self._as_json:
+            self.publish("notice", "", time.time(), text=text)
+        elif not self.progress.quiet:
+            self.show([Line("stderr", text, mark=mark)])
+
+    def show(self, lines: list[Line]) -> None:
+        """Lines that the platform itself has made, in their turn."""
+        for line in lines:
             self._put += 1
-            self._queue.put(Line("stderr", text, mark=mark))
+            self._queue.put(line)
+
+    def _open_bar(self, function: str, total: int | None) -> Bar:
+        bar = Bar(self, function, total)
+        if self._moving:
+            self._put += 1
+            self._queue.put(Line("stderr", "", mark="wake"))
+        return bar
 
     def elapsed(self) -> str:
         return shown_seconds(time.monotonic() - self._began)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Show nothing in the block, also nothing that this process prints; all of it comes after."""
+        self.settle()
+        with self._drawing:
+            self._hide()
+            self._unpaused.clear()
+        try:
+            yield
+        finally:
+            self._unpaused.set()
+
+    def _stream(self, name: str) -> Any:
+        if self._as_json:
+            from .ndjson import Lines
+
+            return Lines(self, name)
+        return _Ordered(self._out if name == "stdout" else self._err, self)
+
+    def _finish(self, error: BaseException | None) -> None:
+        """The last event: how the run ended."""
+        from .failure import exit_code
+
+        for stream in self._streams:
+            stream.close()
+        failed = error is not None and exit_code(error) != 0
+        text = f"{type(error).__name__}: {error}".rstrip(": ") if failed else None
+        code = 0 if error is None else exit_code(error)
+        seconds = round(time.monotonic() - self._began, 3)
+        self.publish("run.finished", "", time.time(), exit_code=code, error=text, seconds=seconds)
 
     # --- local output --------------------------------------------------------------------------------
 
@@ -92,12 +160,22 @@ class Screen:
                 self._settled.wait_for(lambda: self._shown >= target, PATIENCE)
 
     def write(self, stream: TextIO, text: str) -> int:
-        with self._drawing:
+        with self._turn():
             self._hide()
             count = stream.write(text)
             if text:
                 self._at_line_start = text.endswith("\n")
         return count
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Nobody else writes in the block, and output is not paused."""
+        while True:
+            self._unpaused.wait()
+            with self._drawing:
+                if self._unpaused.is_set():
+                    yield
+                    return
 
     # --- the drawing thread --------------------------------------------------------------------------
 
@@ -112,7 +190,7 @@ class Screen:
                 text = f"{dropped} lines are not shown: they came faster than they could be printed"
                 lines.append(Line("stderr", text, mark="failed"))
             try:
-                with self._drawing:
+                with self._turn():
                     self._print(lines)
                     self._hide() if ended else self._draw()
             except BrokenPipeError:  # the reader of a pipe has gone: end as quietly as it did
@@ -135,7 +213,7 @@ class Screen:
 
     def _lines(self, item: Event | Line) -> list[Line]:
         if isinstance(item, Line):
-            return [item]
+            return [] if item.mark == "wake" else [item]
         self._queued_bytes -= len(item.fields.get("text", "")) + 200
         return self.progress.apply(item.kind, item.name, item.at, item.fields)
 
@@ -166,19 +244,37 @@ class Screen:
 
     def _draw(self) -> None:
         since = self.progress.pending_since
-        if not self._moving or since is None or time.time() - since < BEFORE_LIVE:
+        if not self._moving or since is None or time.time() - since < QUICK:
             self._hide()
         elif self._at_line_start:  # never into a prompt, nor into a debugger's
             from .tree import open_live, tree_of
 
             if self._live is None:
                 self._live = open_live(self._err)
+            for each in self.progress.maps:
+                each.running = self.running_of(each.function)
             self._live.update(tree_of(self.progress, time.time()), refresh=True)
 
     def _hide(self) -> None:
         live, self._live = self._live, None
         if live is not None:
             live.stop()
+
+
+class Bar:
+    """A `context.MapView` for the live display, or for plain lines from time to time."""
+
+    def __init__(self, screen: Screen, function: str, total: int | None) -> None:
+        self._screen = screen
+        self._state = screen.progress.begin_map(function, total, time.time())
+
+    def update(self, done: int, failed: int) -> None:
+        now = time.time()
+        self._state.count(done, failed, now)
+        self._screen.show(self._screen.progress.map_line(self._state, now))
+
+    def close(self) -> None:
+        self._screen.show(self._screen.progress.end_map(self._state, time.time()))
 
 
 class _Ordered:

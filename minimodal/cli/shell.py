@@ -6,17 +6,15 @@ The terminal here is put into raw mode and joined to one in a sandbox; its size 
 from __future__ import annotations
 
 import os
-import select
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from minimodal.errors import Error
-
 from .failure import UsageError
+from .keys import Typing, raw
 from .parser import Parser, add_backend, load_settings
 from .screen import Screen
 
@@ -78,13 +76,12 @@ def _of_function(reference: str) -> dict[str, Any]:
             f"{target.name} runs in this process and has no container.",
             hint="minimodal shell with a function of @app.function()",
         )
-    thing: Any = target.thing
-    options = getattr(thing, "_options", None)
+    options = target.container_of._options
     names = ("env", "cpu", "memory", "block_network", "gpu")
-    found = {n: getattr(options, n) for n in names if getattr(options, n, None) is not None}
-    found["image"] = getattr(options, "image", None) or target.app._default_image()
-    found["secrets"] = (*target.app._secrets, *(getattr(options, "secrets", None) or ()))
-    found["volumes"] = {**target.app._volumes, **(getattr(options, "volumes", None) or {})}
+    found = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
+    found["image"] = options.image or target.app._default_image()
+    found["secrets"] = (*target.app._secrets, *(options.secrets or ()))
+    found["volumes"] = {**target.app._volumes, **(options.volumes or {})}
     return found
 
 
@@ -95,7 +92,7 @@ def _run(command: tuple[str, ...], settings: dict[str, Any]) -> int:
     try:
         here = sys.stdin.isatty() and sys.stdout.isatty()
         process = box.exec(*command, pty=here, text=False)
-        with _raw() if here else _as_it_is(), _input(process, here):
+        with _typed_into(process, here):
             if not here:
                 threading.Thread(target=_show, args=(process.stderr, 2), daemon=True).start()
             _show(process.stdout, 1)
@@ -111,61 +108,26 @@ def _show(stream: Any, fd: int) -> None:
 
 
 @contextmanager
-def _as_it_is() -> Iterator[None]:
-    yield
+def _typed_into(process: ContainerProcess[Any], terminal: bool) -> Iterator[None]:
+    """Move this terminal's input and sizes to the process for the block."""
 
+    def typed(data: bytes) -> None:
+        if data:
+            process.stdin.write(data)
+        else:
+            process.stdin.write_eof()
+        process.stdin.drain()
 
-@contextmanager
-def _raw() -> Iterator[None]:
-    """Keys go to the other side as they are pressed, Ctrl-C too."""
-    import termios
-    import tty
+    def resized(rows: int, columns: int) -> None:
+        process.stdin.resize(rows, columns)
+        process.stdin.drain()
 
-    before = termios.tcgetattr(0)
-    tty.setraw(0)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(0, termios.TCSADRAIN, before)
-
-
-@contextmanager
-def _input(process: ContainerProcess[Any], terminal: bool) -> Iterator[None]:
-    """Move this terminal's input and sizes to the process, in a thread, for the block."""
-    wake, waker = os.pipe()
-    os.set_blocking(waker, False)
-
-    def resized(*_: object) -> None:
-        with suppress(BlockingIOError):
-            os.write(waker, b"r")
-
-    before = signal.signal(signal.SIGWINCH, resized) if terminal else None
-    thread = threading.Thread(target=_move, args=(process, wake, terminal), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        if terminal:
-            signal.signal(signal.SIGWINCH, before)
-        os.close(waker)
-        thread.join(1)
-        os.close(wake)
-
-
-def _move(process: ContainerProcess[Any], wake: int, terminal: bool) -> None:
-    reading = [0, wake]
-    with suppress(Error, ValueError):  # the process has ended: nobody wants what is typed
-        while wake in reading:
-            for fd in select.select(reading, [], [])[0]:
-                data = os.read(fd, 65536)
-                if fd == wake and not data:
-                    return  # the block is left
-                if fd == wake:
-                    size = os.get_terminal_size(0)  # not LINES and COLUMNS: those do not follow it
-                    process.stdin.resize(size.lines, size.columns)
-                elif data:
-                    process.stdin.write(data)
-                else:
-                    process.stdin.write_eof()
-                    reading.remove(0)
-                process.stdin.drain()
+    with raw() if terminal else nullcontext():
+        typing = Typing(typed, resized)
+        before = signal.signal(signal.SIGWINCH, typing.size_changed) if terminal else None
+        try:
+            yield
+        finally:
+            if terminal:
+                signal.signal(signal.SIGWINCH, before)
+            typing.stop()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from .failure import UsageError, nearest
-from .parser import Parser
+from .parser import Parser, show
 
 
 class Sub(NamedTuple):
@@ -16,6 +16,7 @@ class Sub(NamedTuple):
 
 def dispatch(command: str, subs: Mapping[str, Sub], arguments: list[str], example: str) -> int:
     """Run the one that is named first."""
+    show(subs)
     if not arguments or arguments[0] in ("-h", "--help"):
         rows = "\n".join(f"  {name:<10} {sub.about}" for name, sub in subs.items())
         usage = f"usage: minimodal {command} COMMAND …\n\ncommands:\n{rows}\n\nexample: {example}"

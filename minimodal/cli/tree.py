@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, TextIO
 
-from .progress import SHOWN_ID, Progress, shown_seconds
+from minimodal.progress import SHOWN_ID, Progress, shown_seconds
+
+MOST_BARS = 8  # maps shown at one time, the newest
 
 
 def open_live(stream: TextIO) -> Any:
@@ -30,6 +32,8 @@ def tree_of(progress: Progress, now: float) -> Any:
     from rich.text import Text
     from rich.tree import Tree
 
+    if progress.maps and not progress.building and not progress.starting:
+        return _bars(progress, now)
     tree = Tree(Spinner("dots", Text("Working")), guide_style="dim")
     for digest, build in progress.building.items():
         label = Text.assemble(
@@ -43,4 +47,26 @@ def tree_of(progress: Progress, now: float) -> Any:
         since = shown_seconds(now - min(containers.values()))
         noun = "container" if count == 1 else f"{count} containers"
         tree.add(Text.assemble((name, "cyan"), f"  {noun} starting  {since}"))
+    if progress.maps:
+        tree.add(_bars(progress, now))
     return tree
+
+
+def _bars(progress: Progress, now: float) -> Any:
+    """A line for each map: its function, a bar, and its numbers."""
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 1))
+    for each in tuple(progress.maps)[-MOST_BARS:]:
+        bar = ProgressBar(
+            total=each.total,
+            completed=each.done,
+            width=24,
+            pulse=each.total is None,
+            animation_time=now,
+        )
+        words = Text(each.words(now), no_wrap=True, overflow="ellipsis")
+        grid.add_row(Text(each.function, style="cyan"), bar, words)
+    return grid

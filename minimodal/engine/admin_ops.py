@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from minimodal import __version__
-from minimodal.errors import NotFoundError
+from minimodal.errors import ConflictError, NotFoundError
 from minimodal.protocols import Reply
-from minimodal.types import Payload
+from minimodal.types import ByName, Payload
 
 from .calls import Ended, LiveCall
 from .events import Event
 from .ops import Caller
 from .previews import previews
-from .record_ops import RecordOps, limit_of, states_of
+from .record_ops import RecordOps, call_row, limit_of, states_of
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -33,6 +33,7 @@ Fields = Mapping[str, Any]
 
 LONGEST_POLL = 60.0
 EVENTS_AT_ONCE = 1000
+GRAPH_ROWS = 10_000
 
 
 class AdminOps:
@@ -49,6 +50,8 @@ class AdminOps:
             ("container.stop", self.stop_container),
             ("call.list", self.calls),
             ("call.show", self.call),
+            ("call.stack", self.stack),
+            ("call.graph", self.graph),
             ("event.list", self.events),
         ):
             engine.ops.add(name, handler)
@@ -230,6 +233,46 @@ class AdminOps:
         shown |= await previews(self._engine, shown["call"], live, ended)
         return Reply({**shown, "logs": lines[-EVENTS_AT_ONCE:]})
 
+    async def stack(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """Where a running call is. `threads`: its own, or all of its process where that is not known.
+
+        Raises NotFoundError, ConflictError where it does not run.
+        """
+        call_id = fields["id"]
+        live = self._engine.calls.get(call_id) or self._remembered(call_id)
+        if live is None:
+            raise NotFoundError(f"no call {call_id}")
+        if isinstance(live, Ended) or live.slot is None or live.decided:
+            raise ConflictError(f"{fields['id']} does not run: it is {live.state.value}")
+        session = live.slot.session
+        return Reply(
+            {
+                "call": self._call_row(live),
+                "container": session.id,
+                "seconds": self._engine.clock.monotonic() - live.started_at,
+                "threads": await live.slot.stacks.of(live),
+            }
+        )
+
+    async def graph(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """The calls `ids` and all that they called, callers first; at most `GRAPH_ROWS`."""
+        recorded = await self._engine.durable.store.history.tree(fields["ids"], GRAPH_ROWS)
+        rows = {info.id: call_row(info) for info in recorded}
+        family = set(fields["ids"]) | set(rows)
+        remembered: list[LiveCall | Ended] = [*self._engine.recent, *self._engine.calls.values()]
+        # A call is accepted after its caller, so one pass in that order finds all.
+        for known in sorted(remembered, key=lambda each: each.queued_at):
+            call = known.call
+            if isinstance(known, Ended) and call.id in rows:
+                continue  # on record, where more is known of it
+            if (call.id in family or call.parent in family) and len(rows) < GRAPH_ROWS:
+                family.add(call.id)
+                rows[call.id] = self._call_row(known) | _place_of(known)
+        missing = [call_id for call_id in fields["ids"] if call_id not in rows]
+        if missing:
+            raise NotFoundError(f"no call {missing[0]}")
+        return Reply({"calls": sorted(rows.values(), key=lambda row: row["created"])})
+
     def _remembered(self, call_id: str) -> Ended | None:
         return next((each for each in self._engine.recent if each.call.id == call_id), None)
 
@@ -245,6 +288,7 @@ class AdminOps:
             "app": pool.spec.app,
             "app_name": pool.app_name,
             "user": call.user,
+            "priority": call.priority,
             "state": known.state.value,
             "attempts": known.attempts + (begun and finished is None),
             "losses": known.losses,
@@ -334,3 +378,12 @@ def _filter(fields: Fields) -> Any:
         )
 
     return wanted
+
+
+def _place_of(known: LiveCall | Ended) -> dict[str, str]:
+    """Where a call runs, and the module of its function."""
+    target = known.pool.spec.target
+    found = {"module": target.module} if isinstance(target, ByName) else {}
+    if isinstance(known, LiveCall) and known.slot is not None:
+        found["container"] = known.slot.session.id
+    return found

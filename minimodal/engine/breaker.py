@@ -67,6 +67,10 @@ class Breaker:
         self._pending: set[int] = set()
         self._probe: int | None = None
 
+    @property
+    def closed(self) -> bool:
+        return self._open_until is None
+
     def state(self, now: float) -> BreakerState:
         if self._open_until is None:
             return BreakerState.CLOSED

@@ -68,13 +68,17 @@ class CallOps:
 
     async def image_build(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         """Build an image now (`Image.build`)."""
-        ref = await self._engine.build(decode(fields["image"]))
+        ref = await self._engine.builds.build(decode(fields["image"]))
         return Reply({"digest": ref.digest})
 
     # --- calls ---------------------------------------------------------------------------------------
 
     def _call(self, caller: Caller, fields: Fields, payload: Payload, **more: Any) -> Call:
-        depth = int(fields.get("depth") or 0)
+        parent = self._parent(caller, fields)
+        depth = parent.depth + 1 if parent else int(fields.get("depth") or 0)
+        user, priority = fields.get("user") or "default", int(fields.get("priority") or 0)
+        if caller.session:  # a container does not choose whose its calls are
+            user, priority = (parent.user, parent.priority) if parent else ("default", 0)
         if depth > MAX_DEPTH:
             raise InvalidError(
                 f"{fields['function']} is called {depth} levels deep; the limit is {MAX_DEPTH}. "
@@ -85,13 +89,19 @@ class CallOps:
             function=fields["function"],
             payload=payload,
             method=fields.get("method") or "",
-            user=caller.user if caller.session else fields.get("user") or caller.user,
-            priority=int(fields.get("priority") or 0),
+            user=user,
+            priority=priority,
             parent=fields.get("parent"),
             depth=depth,
             stream=bool(fields.get("stream")),
             **more,
         )
+
+    def _parent(self, caller: Caller, fields: Fields) -> Call | None:
+        """The call that makes this one, if it runs in the container that says so."""
+        live = self._engine.calls.get(fields.get("parent") or "") if caller.session else None
+        inside = live is not None and live.slot is not None and live.slot.session is caller.session
+        return live.call if live is not None and inside else None
 
     async def call_run(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         """An attached call of another process: it is cancelled when its asker gives up."""
@@ -173,16 +183,14 @@ class CallOps:
             await self._engine.outcome_of(live)
         return Reply({})
 
-    def call_info(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
-        live = self._engine.find(fields["id"])
-        return Reply(
-            {
-                "id": live.call.id,
-                "function": live.pool.name,
-                "state": live.state.value,
-                "attempts": live.attempts,
-            }
-        )
+    async def call_info(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """How far a call is, also one of an engine before this. Raises NotFoundError."""
+        call_id = fields["id"]
+        live = self._engine.calls.get(call_id)
+        if live is not None:
+            return Reply({"id": call_id, "state": live.state.value, "attempts": live.attempts})
+        info, _ = await self._engine.durable.store.history.show(call_id)
+        return Reply({"id": call_id, "state": info.state.value, "attempts": info.attempts})
 
 
 def outcome_reply(outcome: Outcome) -> Reply:

@@ -38,7 +38,10 @@ class LoopClient:
 
     def run(self, call: Call, done: Done) -> Abandon:
         self._post(partial(self._engine.run, call, done))
-        return partial(self._post, partial(self._engine.cancel, call.id))
+        return partial(self._cancel, call.id)
+
+    def _cancel(self, call_id: str) -> None:
+        self._post(partial(self._engine.cancel, call_id))
 
     def ask(
         self, op: str, fields: Mapping[str, Any], payload: Payload, answered: Answered

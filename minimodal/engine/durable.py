@@ -18,6 +18,7 @@ from minimodal.pickling import NO_ARGUMENTS
 from minimodal.types import Call, CallState, Failure, FunctionSpec, Outcome, new_id
 
 from .calls import LiveCall, Waiter, failed
+from .history import Retention
 from .pool import MAX_LOSSES
 
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ EXPIRE_INTERVAL = 3600.0
 class Durable:
     """`engine.durable`: the life of durable calls, over one store."""
 
-    def __init__(self, engine: Engine, store: Store, home: Home) -> None:
+    def __init__(self, engine: Engine, store: Store, home: Home, retention: Retention) -> None:
         self._engine = engine
+        self._retention = retention
         self.store = store
         self._home = home
         self._known_specs: dict[str, FunctionSpec] = {}
@@ -51,14 +53,23 @@ class Durable:
     async def accept(self, call: Call) -> LiveCall:
         """Record a call and queue it. Once this returns, it survives the engine."""
         pool = self._engine.pool_of(call.function)
-        pool.require_working()  # before it is on record
         call.function = pool.spec.key
-        await self._remember(pool)
-        if await self.store.accept([call]):
-            found = self._engine.calls.get(call.id)  # asked twice: it runs, or has run
-            if found is not None:
-                return found
-        return self._engine.accept(call, keep=True)
+        pool.require_working()  # what is on record is never refused
+        with self._engine.tenants.place(call.user):
+            await self._remember(pool)
+            if await self.store.accept([call]):
+                found = self._engine.calls.get(call.id)  # asked twice: it runs, or has run
+                if found is not None:
+                    return found
+        try:
+            pool = self._engine.pool_of(call.function)  # another version may have taken its place
+        except Error:  # its app was closed meanwhile, which cancels what it has
+            words = failed(CallState.CANCELLED, "CallCancelled", f"{call.id} was cancelled")
+            await self.store.record(call.id, None, words)
+            raise
+        live = self._engine.admit(call, pool, keep=True)
+        pool.enter(live)
+        return live
 
     async def tick(self, pool: Pool, tick: float) -> LiveCall | None:
         """Make a call of a schedule's tick; None: the tick had its call before, here or elsewhere."""
@@ -214,17 +225,20 @@ class Durable:
         """Take over what dead engines left, now and again; drop what is older than its retention."""
         expire_at = 0.0
         while True:
-            while taken := await self.store.recovery.take_over(
-                lambda engine: bool(engine) and is_alive(self._home, engine)  # "": handed back
-            ):
+            while taken := await self.store.recovery.take_over(self._is_alive):
                 for stored in taken:
                     await self.resume(stored)
                 text = f"{len(taken)} unfinished calls of an engine that died run again"
                 self._engine.events.publish("notice", "recovery", text=text)
             if self._engine.loop.time() >= expire_at:
                 expire_at = self._engine.loop.time() + EXPIRE_INTERVAL
-                await self.store.history.expire()
+                await self.store.history.expire(self._retention)
+                await self.store.history.collect_blobs(self._is_alive)
+            await self._engine.quotas.follow()
             await anyio.sleep(TAKE_OVER_INTERVAL)
+
+    def _is_alive(self, engine: str) -> bool:
+        return bool(engine) and is_alive(self._home, engine)  # "": handed back
 
     async def resume(self, stored: Stored) -> None:
         """Queue a recorded call again, with the attempts that it has behind it."""
@@ -244,7 +258,7 @@ class Durable:
         if delay > 0:
             pool.retry_later(live, delay)
         else:
-            pool.queue_again(live)
+            pool.enter(live)
 
     async def _give_up(self, call: Call, attempt: int) -> None:
         words = f"{call.function}: engines or containers died {attempt} times while it ran"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -22,18 +22,16 @@ from minimodal.errors import (
     ResourceExhaustedError,
     name_of,
 )
-from minimodal.layers import ImageSpec
 from minimodal.protocols import Backend
 from minimodal.types import (
     EMPTY,
     Call,
     CallState,
-    Failure,
     FunctionSpec,
-    ImageRef,
     Outcome,
 )
 
+from .builds import Builds
 from .call_ops import CallOps
 from .calls import Ended, LiveCall, Waiter, ended, failed
 from .durable import Durable
@@ -48,10 +46,11 @@ from .ops import Ops
 from .peer import Cork
 from .planner import Planner
 from .pool import Pool
+from .quotas import QuotaOps
 from .rollout import Rollout
 from .sandboxes import Sandboxes
-from .tally import Times
 from .tenants import Tenants
+from .terminal import Terminal
 from .timetable import Timetable
 from .tunnels import TunnelOps
 from .web import Web
@@ -78,6 +77,7 @@ class Engine:
         clock: Clock,
         nodes: tuple[Node, ...],
         objects: Objects,
+        tenants: Tenants,
     ) -> None:
         self.id = objects.engine
         self.objects = objects
@@ -87,7 +87,7 @@ class Engine:
         self.loop = asyncio.get_running_loop()
         self.events = EventLog(clock)
         self.logs = LogLines(self.events, self.loop)
-        self.tenants = Tenants()
+        self.tenants = tenants
         self.pools: dict[str, Pool] = {}
         self.apps: dict[str, App] = {}
         self.calls: dict[str, LiveCall] = {}
@@ -97,6 +97,7 @@ class Engine:
         self.blobs: dict[str, bytes] = {}
         self.planner = Planner(self, nodes)
         self.durable: Durable
+        self.quotas: QuotaOps
         self.cork = Cork()
         self.hosting: Hosting
         self.timetable: Timetable
@@ -106,10 +107,9 @@ class Engine:
         objects.add_to(self.ops, self.waiting)
         self.web = Web(self)
         TunnelOps(self)
+        self.terminal = Terminal(self)
         self.sandboxes = Sandboxes(self)
-        self._images: dict[str, ImageRef] = {}
-        self.builds = Times()  # of images, found ones too
-        self._building: set[Pool] = set()
+        self.builds = Builds(self)
         self._bug: Exception | None = None
         self._crashed = anyio.Event()
         self.seq = 0  # of the last dispatch
@@ -171,7 +171,7 @@ class Engine:
         if pool is not None:
             self.drain(pool)
         pool = Pool(self, spec, app_name)
-        pool.image = self.image_of(spec)
+        pool.image = self.builds.of(spec)
         self.place(pool, spec.key)
         self.planner.wake()
         return pool
@@ -200,9 +200,6 @@ class Engine:
         self._keys += 1
         return f"{stem}{self._keys}"
 
-    def image_of(self, spec: FunctionSpec) -> ImageRef | None:
-        return self._images.get(spec.image.digest) if spec.image else None
-
     def pool_of(self, key: str) -> Pool:
         """The pool of a function's key: "app id/name", or "app name/name" of an app that runs."""
         pool = self.pools.get(key)
@@ -224,77 +221,25 @@ class Engine:
         for pool in self.pools.values():
             pool.tally.sample(now, len(pool.queue), len(pool.sessions))
 
-    # --- images --------------------------------------------------------------------------------------
-
-    async def build_all(self, images: Iterable[ImageSpec]) -> None:
-        """Build at the same time; the first failure is raised as itself and ends the others."""
-        failures: list[Error] = []
-
-        async def build(image: ImageSpec) -> None:
-            try:
-                await self.build(image)
-            except Error as error:
-                failures.append(error)
-                builds.cancel_scope.cancel()
-
-        async with anyio.create_task_group() as builds:
-            for image in images:
-                builds.start_soon(build, image)
-        if failures:
-            raise failures[0]
-
-    async def build(self, image: ImageSpec) -> ImageRef:
-        digest = image.digest
-        ref = self._images.get(digest)
-        if ref is None or image.force_from is not None:
-            name = digest[:12]
-
-            def report(line: str) -> None:
-                self.events.publish("image.build", name, text=line)
-
-            started = self.loop.time()
-            try:
-                ref = self._images[digest] = await self.backend.build(image, report)
-            except Error as error:
-                self.events.publish("image.failed", name, text=str(error))
-                raise
-            seconds = self.loop.time() - started
-            self.builds.add(seconds)
-            self.events.publish("image.built", name, seconds=seconds)
-        return ref
-
-    def build_for(self, pool: Pool) -> None:
-        """Build a pool's image in the background, then let the planner try again."""
-        if pool not in self._building:
-            self._building.add(pool)
-            self.tasks.start_soon(self._build_for, pool)
-
-    async def _build_for(self, pool: Pool) -> None:
-        try:
-            pool.image = await self.build(pool.spec.image)
-        except Error as error:
-            failure = Failure(name_of(error), str(error))
-            pool.fail_all(Outcome(CallState.ERROR, None, failure))
-        finally:
-            self._building.discard(pool)
-            self.planner.wake()
-
     # --- calls ---------------------------------------------------------------------------------------
 
     def run(self, call: Call, done: Waiter) -> None:
         """Take an attached call; `done` gets its outcome, also where it is refused."""
         try:
-            if self.keeps(call):
+            pool = self.pool_of(call.function)
+            if self._keeps(call, pool):
                 self.tasks.start_soon(self.durable.run_attached, call, done)
             else:
-                self.accept(call).waiters.append(done)
+                self._accept(call, pool, False).waiters.append(done)
         except Error as error:
             done(failed(CallState.ERROR, name_of(error), str(error)))
 
     def keeps(self, call: Call) -> bool:
         """Whether a call is put on record though somebody waits for it: of a deployed app, and no
         web request. Raises NotFoundError."""
-        pool = self.pool_of(call.function)
+        return self._keeps(call, self.pool_of(call.function))
+
+    def _keeps(self, call: Call, pool: Pool) -> bool:
         app = self.apps.get(pool.spec.app)
         if app is None or not app.deployed or call.stream:
             return False
@@ -307,11 +252,14 @@ class Engine:
 
         Raises NotFoundError for an unknown function, ResourceExhaustedError over a queue's quota.
         """
-        live = self.admit(call, self.pool_of(call.function), keep)
+        return self._accept(call, self.pool_of(call.function), keep)
+
+    def _accept(self, call: Call, pool: Pool, keep: bool) -> LiveCall:
+        live = self.admit(call, pool, keep)
         try:
-            live.pool.submit(live)
+            pool.submit(live)
         except Error:
-            live.pool.unfinished -= 1
+            pool.unfinished -= 1
             del self.calls[call.id]
             self._kept.pop(call.id, None)
             raise
@@ -339,14 +287,15 @@ class Engine:
         live.outcome = outcome
         live.state = outcome.state
         call_id = live.call.id
-        self.recent.append(ended(live, outcome, self.loop.time()))
+        now = self.loop.time()
+        self.recent.append(ended(live, outcome, now))
         if call_id not in self._kept:
             del self.calls[call_id]
         elif len(self._kept) > KEPT_OUTCOMES:
             self._forget_oldest()
         live.call.payload = EMPTY  # the arguments may be large
         begun = live.started_at if live.attempts or live.slot or outcome.attempts else None
-        live.pool.tally.add(outcome.state, self.loop.time(), live.queued_at, begun)
+        live.pool.tally.add(outcome.state, now, live.queued_at, begun)
         waiters, live.waiters = live.waiters, []
         for waiter in waiters:
             waiter(outcome)
@@ -425,6 +374,12 @@ class Engine:
         pool = self.pools.get(queue.name)
         if pool is not None:
             self.loop.call_soon(pool.dispatch)
+
+    def quotas_changed(self) -> None:
+        """Some user may run more than before."""
+        for pool in self.pools.values():
+            self.loop.call_soon(pool.dispatch)
+        self.planner.wake()
 
     # --- containers ----------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ HISTORY = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """`kind`: image.build, image.built, container.starting, container.ready, container.stopped, log,
+    """`kind`: image.build, image.built, image.failed, container.starting, container.ready, container.stopped, log,
     call.finished, app.opened, app.closed, notice. `name`: the function, image or app it is about."""
 
     kind: str

@@ -102,7 +102,7 @@ class FunctionOps:
             {
                 "bounds": list(BOUNDS),
                 "functions": rows,
-                "builds": engine.builds.plain(),
+                "builds": engine.builds.times.plain(),
                 "decisions": dict(engine.planner.decisions),
             }
         )

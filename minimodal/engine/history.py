@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -96,6 +97,18 @@ class History:
 
         row, attempts = await self._database.read(query)
         return info_of(row), tuple(map(attempt_of, attempts))
+
+    async def tree(self, roots: Sequence[str], limit: int) -> list[CallInfo]:
+        """Calls, and all that they called, and so on, in the order of their acceptance."""
+        query = (
+            "WITH RECURSIVE tree(call) AS (SELECT value FROM json_each(?) UNION "
+            "SELECT calls.id FROM calls JOIN tree ON calls.parent = tree.call) "
+            f"SELECT {INFO_COLUMNS} FROM calls WHERE id IN (SELECT call FROM tree) "
+            "ORDER BY seq LIMIT ?"
+        )
+        values = json.dumps(list(roots)), limit
+        rows = await self._database.read(lambda c: c.execute(query, values).fetchall())
+        return [info_of(row) for row in rows]
 
     async def counts(self) -> dict[tuple[str, CallState], int]:
         """How many calls of each function are in each state."""

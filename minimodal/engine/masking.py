@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 
 from minimodal.types import Failure, Payload
 
@@ -48,8 +47,7 @@ class Mask:
         if carried is not None:
             buffers = tuple(self.bytes(bytes(buffer)) for buffer in carried.buffers)
             carried = Payload(self.bytes(bytes(carried.data)), buffers)
-        return replace(
-            failure,
+        return failure._replace(
             message=self.text(failure.message),
             traceback=self.text(failure.traceback),
             payload=carried,

@@ -15,17 +15,27 @@ _EPSILON = 1e-9  # sums of cpu shares such as 0.1 are not exact
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A machine's budget: cpus and MiB of memory that containers may ask for in all."""
+    """A machine's budget: cpus and MiB of memory that containers may ask for in all.
+
+    `gpu`: whether who asks for one may run here.
+    """
 
     name: str
     cpu: float
     memory: int
+    gpu: bool = False
 
 
 def never_fits(resources: Resources, nodes: Sequence[Node]) -> str | None:
     """Why no node could ever run such a container, or None if one could."""
     if any(Room(node).fits(resources) for node in nodes):
         return None
+    if resources.gpu and not any(node.gpu for node in nodes):
+        return (
+            f"it asks for gpu={resources.gpu!r}, and this backend has no GPU to give. The docker "
+            "backend has where NVIDIA's container toolkit is set up (`minimodal doctor` shows it); "
+            "without gpu=, or with MINIMODAL_GPU=ignore, it runs on the CPU"
+        )
     largest = " or ".join(f"{node.cpu:g} cpu and {node.memory} MiB ({node.name})" for node in nodes)
     asked = f"{resources.cpu:g} cpu and {resources.memory} MiB of memory"
     return f"it asks for {asked}, and containers may use at most {largest or 'nothing'}"
@@ -45,6 +55,8 @@ class Room:
         self.memory = self.later_memory = node.memory
 
     def fits(self, need: Resources) -> bool:
+        if need.gpu and not self.node.gpu:
+            return False
         return need.cpu <= self.cpu + _EPSILON and need.memory <= self.memory
 
     def fits_later(self, need: Resources) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from functools import partial
 
 import anyio
@@ -14,15 +15,27 @@ from . import build_ops
 from .admin_ops import AdminOps
 from .durable import Durable
 from .engine import Engine
+from .history import Retention
 from .hosting import Hosting
 from .nodes import Node
 from .objects import Objects
+from .quotas import QuotaOps
 from .store import Durability, open_store
 from .tally import SLICE
+from .tenants import Tenants
 from .timetable import Timetable
 
 CHECK_INTERVAL = 2.0  # seconds between two looks at whether we still hold our lock
 CLOSE_WITHIN = 10.0  # seconds for the last words to the store
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an engine is told. `max_queued`: calls that may wait at one time; None: any number."""
+
+    durability: Durability = "normal"
+    max_queued: int | None = None
+    retention: Retention = field(default_factory=Retention)
 
 
 @asynccontextmanager
@@ -31,7 +44,7 @@ async def open_engine(
     nodes: tuple[Node, ...],
     objects: Objects,
     *,
-    durability: Durability = "normal",
+    settings: Settings = Settings(),  # frozen
     check: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Engine]:
     """An engine over an open backend, for the length of the block. Leaving it ends all containers.
@@ -42,12 +55,15 @@ async def open_engine(
     """
     clock, home = objects.clock, objects.home
     async with (
-        open_store(home, objects.engine, clock=clock, durability=durability) as store,
+        open_store(home, objects.engine, clock=clock, durability=settings.durability) as store,
         anyio.create_task_group() as tasks,  # outside: containers end in good order, last
         anyio.create_task_group() as services,
     ):
-        engine = Engine(backend, tasks, clock, nodes, objects)
-        engine.durable = Durable(engine, store, home)
+        tenants = Tenants(max_queued=settings.max_queued)
+        engine = Engine(backend, tasks, clock, nodes, objects, tenants)
+        engine.quotas = QuotaOps(engine.ops, store.quotas, tenants, engine.quotas_changed)
+        await engine.quotas.follow()
+        engine.durable = Durable(engine, store, home, settings.retention)
         engine.hosting = Hosting(engine)
         engine.timetable = Timetable(engine)
         AdminOps(engine)

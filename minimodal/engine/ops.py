@@ -31,7 +31,6 @@ log = logging.getLogger("minimodal.engine")
 class Caller:
     """Who asks. `session`: the container that asks, None for the user's own process."""
 
-    user: str = "default"
     session: Session | None = None
 
 

@@ -23,7 +23,8 @@ Welcome = Callable[["Peer", dict[str, Any]], None]
 
 
 class Cork:
-    """While it is entered, small frames wait, so that a burst of answers is one write a peer.
+    """While it is entered, small frames and dispatching wait: a burst of answers, or of new calls,
+    costs each pool one look for free slots and each peer one write.
 
     One for each engine: what is inside never awaits, so entering cannot interleave.
     """
@@ -31,11 +32,20 @@ class Cork:
     def __init__(self) -> None:
         self.depth = 0
         self.peers: list[Peer] = []
+        self._last: list[Callable[[], None]] = []
+
+    def at_last(self, work: Callable[[], None]) -> None:
+        """Do this when the burst is over, before its frames are written. Only while it is entered."""
+        self._last.append(work)
 
     def __enter__(self) -> None:
         self.depth += 1
 
     def __exit__(self, *_: object) -> None:
+        while self.depth == 1 and self._last:
+            last, self._last = self._last, []
+            for work in last:
+                work()
         self.depth -= 1
         if not self.depth and self.peers:
             peers, self.peers = self.peers, []

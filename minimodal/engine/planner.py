@@ -7,6 +7,7 @@ It sleeps until something changed (a call waits, a container ended) or the plan'
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -59,7 +60,7 @@ class Planner:
         left = {node.name: node for node in self.nodes}
         for name, taken in self._reserved.values():
             node = left[name]
-            left[name] = Node(name, node.cpu - taken.cpu, node.memory - taken.memory)
+            left[name] = replace(node, cpu=node.cpu - taken.cpu, memory=node.memory - taken.memory)
         return tuple(left.values())
 
     def wake(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING, Any
 
 from minimodal.codec import to_plain
@@ -89,6 +90,10 @@ class Pool:
         self.gathering = Gathering(batching, engine.loop, self.dispatch) if batching else None
         self.room = spec.max_inputs  # of one executor: inputs, or batches of them
         self.image: ImageRef | None = None
+        # A web request may wait long for its client: nothing is sent ahead to wait behind it.
+        web = spec.web is not None or bool(spec.web_methods)
+        self._prefetches = self.room == 1 and not (batching or spec.single_use or web)
+        self._dispatching = False  # when the burst that is being read is over
         self.tally = Tally()
 
     def __repr__(self) -> str:
@@ -96,9 +101,9 @@ class Pool:
 
     @property
     def mounts(self) -> tuple[Mount, ...]:
+        """Besides those of its image, which the backend adds."""
         sources = self._sources
-        mounts = [Mount("sources", sources, SOURCES_DIR)] if sources else []
-        return (*mounts, *(self.image.mounts if self.image else ()))
+        return (Mount("sources", sources, SOURCES_DIR),) if sources else ()
 
     @property
     def _sources(self) -> str | None:
@@ -119,6 +124,7 @@ class Pool:
             "is_batched": spec.batching is not None,
             "is_class": spec.is_class,
             "workdir": session.image.workdir,
+            "interactive": self.engine.terminal.front is not None,
             "web": {name: to_plain(endpoint) for name, endpoint in web_of(spec)},
         }
         data, parameters = b"", spec.parameters or EMPTY
@@ -138,8 +144,15 @@ class Pool:
         self.queue.push(live, live.call.user, live.call.priority)
         self.dispatch()
 
+    def enter(self, live: LiveCall) -> None:
+        """Queue a new call that is on record: no quota and no open breaker refuses it now."""
+        self.queue.push(live, live.call.user, live.call.priority, accepted=True)
+        self.dispatch()
+
     def require_working(self) -> None:
         """Raises CircuitOpen."""
+        if self.breaker.closed:
+            return
         now = self.engine.loop.time()
         if self.breaker.fails_fast(now) and not self._any_ready():
             raise CircuitOpen(f"{self.name} is not started: {self.breaker.view(now)}")
@@ -148,23 +161,43 @@ class Pool:
         return any(session.ready and not session.stopping for session in self.sessions)
 
     def dispatch(self) -> None:
+        """Give queued calls to free slots, at the end of the burst of frames that is being read."""
+        if self._dispatching:
+            return
+        if self.engine.cork.depth:
+            self._dispatching = True
+            self.engine.cork.at_last(self._dispatch)
+        else:
+            self._dispatch()
+
+    def _dispatch(self) -> None:
         """Give queued calls to free slots; ask the planner for containers if some remain."""
+        self._dispatching = False
         queue, gathering = self.queue, self.gathering
+        open_slots: list[tuple[int, int, Slot]] | None = None
         while queue:
             if gathering is not None and not gathering.is_due(queue):
                 break
-            slot = self._free_slot()
-            if slot is None:
+            if open_slots is None:
+                open_slots = self._open_slots()
+            if not open_slots:
                 break
             live = self._next()
             if live is None:
                 return  # who waits has used up a quota: the end of one of their calls wakes us
+            _, order, slot = open_slots[0]
             if gathering is not None:
                 self._start_batch(live, gathering, slot)
             elif live.durable and not live.cleared:
                 self.engine.durable.begin(live, slot)
             else:
                 self.give(live, slot)
+            if self.spec.single_use:
+                open_slots = None
+            elif slot.load < self._depth:
+                heapreplace(open_slots, (slot.load, order, slot))
+            else:
+                heappop(open_slots)
         if queue:
             if self.waiting:
                 for session in self.sessions:
@@ -223,41 +256,30 @@ class Pool:
     def dispatch_later(self) -> None:
         self.engine.loop.call_soon(self.dispatch)
 
-    def _free_slot(self) -> Slot | None:
-        """An idle slot, the most recently used first; else one to send ahead to."""
-        best: Slot | None = None
-        room = self.room
+    def _open_slots(self) -> list[tuple[int, int, Slot]]:
+        """A heap of the slots that take calls: the least loaded first, then the most recently used.
+
+        Calls that take microseconds are sent ahead, so that the executor never waits for us.
+        """
+        room, depth = self.room, self._depth
+        now = self.engine.clock.monotonic()
+        found: list[tuple[int, int, Slot]] = []
         for session in reversed(self.sessions):
             if session.stopping or not session.ready:
                 continue
             for slot in session.slots:
                 load = slot.load
-                if load < room and slot.accepting:
-                    if load == 0:
-                        return slot
-                    if best is None or load < best.load:
-                        best = slot
-        return best or self._prefetch_slot()
+                if load < depth and slot.accepting and (load < room or slot.open_to_prefetch(now)):
+                    found.append((load, len(found), slot))
+        heapify(found)
+        return found
 
-    def _prefetch_slot(self) -> Slot | None:
-        """Calls that take microseconds are sent ahead, so the executor never waits for us."""
-        if self.service_time is None or self.service_time > PREFETCH_BELOW or self.spec.single_use:
-            return None
-        if self.spec.web or self.spec.web_methods:
-            return None  # a request may wait long for its client, with others behind it
-        if self.room > 1 or self.gathering is not None:
-            return None
-        depth = min(MAX_PREFETCH, 1 + int(PREFETCH_BELOW / max(self.service_time, 1e-6)))
-        best: Slot | None = None
-        now = self.engine.clock.monotonic()
-        for session in self.sessions:
-            for slot in session.slots:
-                load = slot.load
-                open_to_more = slot.ready and not session.stopping and load < depth
-                open_to_more = open_to_more and slot.open_to_prefetch(now)
-                if open_to_more and (best is None or load < best.load):
-                    best = slot
-        return best
+    @property
+    def _depth(self) -> int:
+        """How many calls one slot may have at most, with those that are sent ahead."""
+        if self.service_time is None or self.service_time > PREFETCH_BELOW or not self._prefetches:
+            return self.room
+        return min(MAX_PREFETCH, 1 + int(PREFETCH_BELOW / max(self.service_time, 1e-6)))
 
     # --- calls out -----------------------------------------------------------------------------------
 
@@ -376,7 +398,7 @@ class Pool:
     def start_session(self, node: str) -> None:
         """Start one more container, building the image first where that is not done."""
         if self.image is None:
-            self.engine.build_for(self)
+            self.engine.builds.build_for(self)
             return
         ticket = self.breaker.admit(self.engine.loop.time())
         if ticket is None:
@@ -409,7 +431,7 @@ class Pool:
         self.engine.logs.end(self.name, session.id)
         self.engine.planner.wake()
 
-    def start_failed(self, session: Session, failure: Failure, in_enter: bool) -> None:
+    def start_failed(self, session: Session, failure: Failure, again: bool) -> None:
         """A container did not become ready: tried again a few times, then what waits fails.
 
         What cannot get better by itself (an import that raises) fails at once.
@@ -419,7 +441,7 @@ class Pool:
         self.start_failures += 1
         self.breaker.failure(session.ticket, now, f"{failure.type}: {failure.message}")
         self.retry_start_at = now + 0.1 * 2 ** min(self.start_failures, 8)
-        again = in_enter and self.start_failures < MAX_START_FAILURES
+        again = again and self.start_failures < MAX_START_FAILURES
         if self._any_ready() or (again and not self.breaker.fails_fast(now)):
             return
         self.start_failures = 0

@@ -38,6 +38,7 @@ class CallInfo:
     method: str
     app: str
     user: str
+    priority: int
     state: CallState
     attempts: int
     losses: int
@@ -74,7 +75,7 @@ class DeadLetter:
 
 INFO_COLUMNS = (
     "id, function, method, app, user, state, attempt, losses, created, started, finished, engine, "
-    "parent, retry_of, failure, dead"
+    "parent, retry_of, failure, dead, priority"
 )
 
 CALL_COLUMNS = (
@@ -91,6 +92,7 @@ def info_of(row: tuple[Any, ...]) -> CallInfo:
         method=row[2],
         app=row[3],
         user=row[4],
+        priority=row[16],
         state=CallState(row[5]),
         attempts=row[6],
         losses=row[7],

@@ -53,7 +53,7 @@ class Rollout:
         await engine.web.prepare(self._specs)
         if build:
             images = {spec.image.digest: spec.image for spec in self._specs if spec.image}
-            await engine.build_all(images.values())
+            await engine.builds.build_all(images.values())
         try:
             for spec in self._specs:
                 self._stage(spec)
@@ -69,7 +69,7 @@ class Rollout:
         if old is not None and old.spec == spec:
             return
         pool = Pool(self._engine, spec, self._name)
-        pool.image = self._engine.image_of(spec)
+        pool.image = self._engine.builds.of(spec)
         self._staged[spec.key] = pool
         self._engine.place(pool, self._engine.new_key(f"{spec.key}+"))
 
@@ -128,7 +128,7 @@ class Rollout:
                 origin, new = pool.origin, self._staged[base].spec
                 spec = changed(new, origin.changes, origin.variant, origin.arguments)
                 self._staged[pool.key] = again = Pool(engine, spec, self._name)
-                again.image, again.origin = engine.image_of(spec), origin
+                again.image, again.origin = engine.builds.of(spec), origin
             elif pool.key not in self._staged:
                 pool.app_name = self._name
                 pool.reopened()

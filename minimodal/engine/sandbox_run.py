@@ -113,7 +113,7 @@ class SandboxRun:
             label=self.label,
             image=self._image,
             resources=spec.resources,
-            mounts=(*self._image.mounts, *volumes),
+            mounts=volumes,
             block_network=spec.block_network,
             private_network=not spec.block_network,
             runtime=spec.runtime,
@@ -137,6 +137,7 @@ class SandboxRun:
             main = await self.start(self.spec.main, MAIN)
             self._tasks.start_soon(self._follow, main)
         if self.spec.idle_timeout is not None:
+            self.touch()  # its start is no idle time
             self._tasks.start_soon(self._end_when_idle, self.spec.idle_timeout)
         self._engine.events.publish("sandbox.started", self.label, sandbox=self.id)
 

@@ -78,7 +78,7 @@ class Sandboxes:
         return Reply({"id": run.id})
 
     async def _start(self, spec: SandboxSpec) -> SandboxRun:
-        image = await self._engine.build(spec.image)
+        image = await self._engine.builds.build(spec.image)
         run = SandboxRun(self._engine, _with_command(spec, image.cmd), image)
         self._runs[run.id] = run  # before it runs: an engine that stops must find it
         try:

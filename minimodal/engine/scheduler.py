@@ -22,7 +22,7 @@ from heapq import heappop, heappush, heapreplace
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
-from minimodal.errors import InvalidError, ResourceExhaustedError
+from minimodal.errors import InvalidError
 
 from .lanes import Lane, Line
 from .tenants import Quota, Tenants
@@ -55,18 +55,14 @@ class FairQueue(Generic[T]):
         self._last_tag = 0.0  # highest tag of a line that was emptied
         self._sweep_at = _SWEEP_SLACK
 
-    def push(self, item: T, user: str, priority: int = 0) -> None:
+    def push(self, item: T, user: str, priority: int = 0, *, accepted: bool = False) -> None:
         """Queue a new call behind the user's others of its priority; a higher priority goes first.
 
-        Raises ResourceExhaustedError at the user's `max_queued`.
+        Raises ResourceExhaustedError at the user's `max_queued`, unless it was `accepted` before.
         """
         line = self._lines.get(user) or self._new_line(user)
-        account = line.account
-        if account.queued >= account.max_queued:
-            raise ResourceExhaustedError(
-                f"user {user!r} has {account.queued} calls queued and may have at most "
-                f"{account.max_queued} (quota max_queued); wait for some to finish, or raise it"
-            )
+        if not accepted:
+            self._tenants.require_room(line.account)
         lane = line.lanes.get(-priority) or line.lane(-priority)
         self._place(item, line, lane)
         lane.items.append(item)
@@ -100,7 +96,7 @@ class FairQueue(Generic[T]):
             item = line.take()
             del self._lanes[item]
             self._virtual_time = tag
-            account.queued -= 1
+            self._tenants.count(account, -1)
             account.running += 1
             line.running += 1
             charge = account.stride
@@ -146,7 +142,7 @@ class FairQueue(Generic[T]):
         if lane.buried * 2 > len(lane.items):
             lane.compact()
         line.count -= 1
-        line.account.queued -= 1
+        self._tenants.count(line.account, -1)
         if not line.running and not line.count:
             line.account.pools -= 1
         return True
@@ -195,7 +191,7 @@ class FairQueue(Generic[T]):
             raise InvalidError(f"{item!r} waits in this queue already")
         self._lanes[item] = lane
         account = line.account
-        account.queued += 1
+        self._tenants.count(account, 1)
         line.count += 1
         if line.count == 1:
             if not line.running:

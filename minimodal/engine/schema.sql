@@ -89,3 +89,12 @@ CREATE TABLE schedules (
 -- version 2
 
 ALTER TABLE schedules ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;
+
+-- version 3
+
+CREATE TABLE quotas (
+    user TEXT PRIMARY KEY,
+    weight REAL NOT NULL,
+    max_running INTEGER,               -- NULL: unlimited
+    max_queued INTEGER
+) WITHOUT ROWID;

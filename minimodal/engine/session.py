@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 
-from minimodal.errors import Error, LaunchError, ProtocolError
+from minimodal.errors import Error, ProtocolError
 from minimodal.types import ContainerSpec, ExitReason, Failure, Mount, new_id
 from minimodal.wire import Frame, Kind
 
@@ -19,6 +19,7 @@ from .masking import NOTHING, Mask
 from .peer import Peer
 from .serving import Serving
 from .slot import CUT, Slot, failure_of
+from .terminal import LOOK_AGAIN
 from .usage import Usage
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ class Session:
                     reason = await self._attend(container)
             if not self._was_ready and not self._stop.is_set():
                 said = f": {reason.detail}" if reason.detail else ""
-                raise LaunchError(f"the container of {self.pool.name} ended: {reason}{said}")
+                message = f"the container of {self.pool.name} ended: {reason}{said}"
+                self.start_failed(Failure("LaunchError", message), again=reason.passing)
         except Error as error:
             self.start_failed(Failure(type(error).__name__, str(error)))
         finally:
@@ -204,6 +206,10 @@ class Session:
                 self.start_failed(failure_of(frame))
             case Kind.EXITED:
                 self._on_exited(frame)
+            case Kind.STACK:
+                slot = self._slot(frame.seq)
+                if slot is not None:
+                    slot.stacks.answer(frame, None)
             case Kind.RECALLED:
                 index, below = map(int, frame.meta.split("\0"))
                 slot = self._slot(index)
@@ -236,7 +242,7 @@ class Session:
             self._fork()
         elif not self._condemned:
             message = f"{self.pool.name}: an executor ended while it started: {reason}"
-            self.start_failed(Failure("StartupError", message), in_enter=True)
+            self.start_failed(Failure("StartupError", message), again=True)
 
     def _ran_out_of_memory(self) -> bool:
         """Whether its cgroup counts one more kill than we knew of."""
@@ -266,14 +272,25 @@ class Session:
         self.idle_since = self.pool.engine.loop.time()
         self.pool.dispatch()
 
-    def start_failed(self, failure: Failure, in_enter: bool = False) -> None:
-        """The user's import or @enter failed, or the container did not start."""
+    def start_failed(self, failure: Failure, again: bool = False) -> None:
+        """The user's import or @enter failed, or the container did not start. `again`: another
+        may do better."""
         failure = self.mask.failure(failure)
         self._condemned = self._condemned or f"it failed to start: {failure.message}"
         self._stop.set()
-        self.pool.start_failed(self, failure, in_enter)
+        self.pool.start_failed(self, failure, again)
 
     def _start_hung(self) -> None:
+        engine = self.pool.engine
+        spent = engine.loop.time() - self.started_at
+        left = (
+            engine.terminal.held_since(engine.clock.monotonic() - spent)
+            + self._startup_timeout
+            - spent
+        )
+        if left > 0:  # a debugger has the terminal, or had it
+            self._startup = Deadline(engine.loop, max(left, LOOK_AGAIN), self._start_hung)
+            return
         message = (
             f"{self.pool.name} was not ready after {self._startup_timeout:g} s (startup_timeout): its "
             "import or @enter hangs, or needs longer"
@@ -283,6 +300,10 @@ class Session:
     def interrupt(self, index: int, seq: int) -> None:
         if self._supervisor is not None:
             self._supervisor.send(Kind.INTERRUPT, seq, str(index))
+
+    def ask_for_stack(self, index: int) -> None:
+        if self._supervisor is not None:
+            self._supervisor.send(Kind.STACK, index)
 
     def recall(self, index: int, below: int) -> None:
         if self._supervisor is not None:

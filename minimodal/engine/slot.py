@@ -16,6 +16,8 @@ from minimodal.wire import Frame, Kind
 
 from .calls import LiveCall
 from .deadline import Deadline
+from .stacks import Stacks
+from .terminal import LOOK_AGAIN
 
 if TYPE_CHECKING:
     from .peer import Peer
@@ -57,6 +59,7 @@ class Slot:
         # Runs while its connection is gone and its end has not been reported.
         self._cut: asyncio.TimerHandle | None = None
         self._was_cut = False
+        self.stacks = Stacks(self)
 
     def connect(self, peer: Peer) -> None:
         self._peer = peer
@@ -136,13 +139,15 @@ class Slot:
         self._timeout = None
         engine, timeout = self.session.pool.engine, self.session.pool.spec.timeout
         now = engine.clock.monotonic()
+        held = engine.terminal.held_since
         begun = [live for live in self.inflight.values() if self._begun(live)]
+        left = {live: live.started_at + held(live.started_at) + timeout - now for live in begun}
         for live in begun:
-            if now - live.started_at >= timeout:
+            if left[live] <= 0:
                 self._end(live, CallState.TIMEOUT)
-        running = [live.started_at for live in begun if live.seq not in self._ending]
+        running = [left[live] for live in begun if live.seq not in self._ending]
         if running:
-            wait = max(min(running) + timeout - now, 0.001)
+            wait = max(min(running), LOOK_AGAIN if engine.terminal.is_held else 0.001)
             self._timeout = Deadline(engine.loop, wait, self._look_for_timeouts)
 
     def _begun(self, live: LiveCall) -> bool:
@@ -241,6 +246,12 @@ class Slot:
         if self._peer is not None and seq in self.inflight:
             self._peer.send(Kind.INPUT, seq, "", data)
 
+    def ask_for_stack(self, live: LiveCall) -> None:
+        """Both who may know: a loop that is free, and the supervisor."""
+        if self._peer is not None:
+            self._peer.send(Kind.STACK, live.seq)
+        self.session.ask_for_stack(self.index)
+
     def stop(self) -> None:
         """Ask the executor to run @exit and leave."""
         if self._peer is not None:
@@ -273,10 +284,12 @@ class Slot:
                     self._recalled.discard(frame.seq)
             case Kind.LOG:
                 self.session.on_log(frame)
+            case Kind.STACK:
+                self.stacks.answer(frame, frame.seq)
             case Kind.READY:
                 self.session.slot_ready(self)
             case Kind.FAILED:
-                self.session.start_failed(failure_of(frame), in_enter=True)
+                self.session.start_failed(failure_of(frame), again=True)
             case _:
                 raise ProtocolError(f"an executor does not send {frame.kind.name}")
 

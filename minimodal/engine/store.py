@@ -28,6 +28,7 @@ from .database import Database, open_database
 from .dead_letters import DeadLetters
 from .deployments import Deployments
 from .history import History
+from .quotas import Quotas
 from .records import app_of, failure_of, failure_text, is_small, pack, unpack
 from .recovery import Recovery
 from .schedules import Schedules
@@ -56,6 +57,7 @@ class Store:
         self.history = History(database, blobs, clock)
         self.deployments = Deployments(database, clock)
         self.schedules = Schedules(database, clock)
+        self.quotas = Quotas(database)
 
     async def watch(self) -> None:
         """Raise StateError once the database cannot be relied on; run it beside the services."""

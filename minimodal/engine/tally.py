@@ -13,7 +13,6 @@ from minimodal.types import CallState
 BOUNDS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)  # seconds
 SLICE = 5.0  # seconds of one column of the chart
 SLICES = 60
-COLUMNS = ("recent", "recent_failed", "recent_queued", "recent_containers")
 
 
 class Times:
@@ -26,8 +25,10 @@ class Times:
         self.total = 0.0
 
     def add(self, seconds: float) -> None:
+        """Two clocks of one machine may differ by a little: what is below zero is zero."""
         self.counts[bisect_left(BOUNDS, seconds)] += 1
-        self.total += seconds
+        if seconds > 0:
+            self.total += seconds
 
     def quantile(self, share: float) -> float | None:
         """An estimate: evenly between the bounds of the bucket in which that share of all lies."""
@@ -47,8 +48,11 @@ class Tally:
     """One per pool: a new version of a function begins at zero."""
 
     __slots__ = (
-        "_columns",
+        "_containers",
+        "_failed",
+        "_finished",
         "_first",
+        "_queued",
         "cold_starts",
         "service",
         "states",
@@ -61,30 +65,34 @@ class Tally:
         self.service = Times()
         self.cold_starts = Times()
         self._first = 0  # number of the slice that the last column shows
-        self._columns = {name: [0] * SLICES for name in COLUMNS}
+        self._finished = [0] * SLICES
+        self._failed = [0] * SLICES
+        self._queued = [0] * SLICES
+        self._containers = [0] * SLICES
 
     def add(self, state: CallState, now: float, queued_at: float, started_at: float | None) -> None:
         """A call has ended. Times are the loop's; `started_at` None: it never began."""
         self.states[state.value] += 1
         if started_at is not None:
-            self.waits.add(max(0.0, started_at - queued_at))
-            self.service.add(max(0.0, now - started_at))
-        self._move_to(now)
-        self._columns["recent"][-1] += 1
-        self._columns["recent_failed"][-1] += state not in (CallState.OK, CallState.CANCELLED)
+            self.waits.add(started_at - queued_at)
+            self.service.add(now - started_at)
+        if int(now / SLICE) != self._first:
+            self._move_to(now)
+        self._finished[-1] += 1
+        if state is not CallState.OK and state is not CallState.CANCELLED:
+            self._failed[-1] += 1
 
     def sample(self, now: float, queued: int, containers: int) -> None:
         """How long the queue is and how many containers there are; of a slice the most counts."""
         self._move_to(now)
-        for name, value in (("recent_queued", queued), ("recent_containers", containers)):
-            column = self._columns[name]
-            column[-1] = max(column[-1], value)
+        self._queued[-1] = max(self._queued[-1], queued)
+        self._containers[-1] = max(self._containers[-1], containers)
 
     def _move_to(self, now: float) -> None:
         number = int(now / SLICE)
         gone = min(number - self._first, SLICES)
         if gone > 0:
-            for column in self._columns.values():
+            for column in (self._finished, self._failed, self._queued, self._containers):
                 column[:] = column[gone:] + [0] * gone
         self._first = number
 
@@ -100,5 +108,8 @@ class Tally:
             "p50": self.service.quantile(0.5),
             "p95": self.service.quantile(0.95),
             "slice": SLICE,
-            **{name: list(column) for name, column in self._columns.items()},
+            "recent": list(self._finished),
+            "recent_failed": list(self._failed),
+            "recent_queued": list(self._queued),
+            "recent_containers": list(self._containers),
         }

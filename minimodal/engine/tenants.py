@@ -5,10 +5,12 @@ Owns the counts; the queues of scheduler.py change them. Knows nothing of the or
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from minimodal.errors import InvalidError
+from minimodal.errors import InvalidError, ResourceExhaustedError
 
 if TYPE_CHECKING:
     from .lanes import Line
@@ -26,19 +28,27 @@ class Quota:
     max_queued: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.weight < float("inf"):
-            raise InvalidError(f"weight must be a positive number, not {self.weight!r}")
+        weight = self.weight
+        if not isinstance(weight, (int, float)) or not 0 < weight < float("inf"):
+            raise InvalidError(f"weight must be a positive number, not {weight!r}")
         for name in ("max_running", "max_queued"):
             value = getattr(self, name)
-            if value is not None and value < 0:
-                raise InvalidError(f"{name} must not be negative, not {value!r}")
+            if value is not None and (not isinstance(value, int) or value < 0):
+                raise InvalidError(
+                    f"{name} must be a whole number that is not negative, not {value!r}"
+                )
 
 
 class Tenants:
-    """Weights, quotas and counts of all users. One per engine, shared by all its queues."""
+    """Weights, quotas and counts of all users. One per engine, shared by all its queues.
 
-    def __init__(self, default: Quota | None = None) -> None:
+    `max_queued`: calls of all users together that may wait at one time.
+    """
+
+    def __init__(self, default: Quota | None = None, max_queued: int | None = None) -> None:
         self._default = default or Quota()
+        self.waiting = 0  # calls of all users that wait, or are about to
+        self.max_waiting = _UNLIMITED if max_queued is None else max_queued
         self._quotas: dict[str, Quota] = {}
         self._accounts: dict[str, Account] = {}
         self.limits_running = self._default.max_running is not None
@@ -55,6 +65,50 @@ class Tenants:
             return []
         account.apply(quota)
         return account.wake() if account.parked else []
+
+    def set_all(self, quotas: dict[str, Quota]) -> list[FairQueue[Any]]:
+        """Make these the only quotas that are set. Returns as `set_quota`."""
+        changed = {user: self._default for user in self._quotas if user not in quotas}
+        changed |= {user: q for user, q in quotas.items() if self._quotas.get(user) != q}
+        woken = [queue for user, quota in changed.items() for queue in self.set_quota(user, quota)]
+        self._quotas = dict(quotas)
+        return woken
+
+    @contextmanager
+    def place(self, user: str) -> Iterator[None]:
+        """Keep a place among the user's waiting calls while one is being recorded.
+
+        Raises ResourceExhaustedError at a quota.
+        """
+        account = self.account(user)
+        try:
+            self.require_room(account)
+            self.count(account, 1)
+            try:
+                yield
+            finally:
+                self.count(account, -1)
+        finally:
+            self.leave(account)
+
+    def require_room(self, account: Account) -> None:
+        """Raises ResourceExhaustedError if not one more call of this user may wait."""
+        if account.queued >= account.max_queued:
+            raise ResourceExhaustedError(
+                f"user {account.user!r} has {account.queued} calls queued and may have at most "
+                f"{account.max_queued} (quota max_queued). Wait for some to finish, or raise it: "
+                f"minimodal user set {account.user} --max-queued N"
+            )
+        if self.waiting >= self.max_waiting:
+            raise ResourceExhaustedError(
+                f"{self.waiting} calls are queued in this engine, and at most {self.max_waiting} may "
+                "be (setting max_queued). Wait for some to finish, or raise it"
+            )
+
+    def count(self, account: Account, change: int) -> None:
+        """So many calls more of this user wait."""
+        account.queued += change
+        self.waiting += change
 
     def running(self, user: str) -> int:
         account = self._accounts.get(user)

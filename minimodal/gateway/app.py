@@ -78,6 +78,10 @@ class Gateway:
                 return
         await self._serve(goal.route, goal.prefix, started, scope, receive, send)
 
+    def user_of(self, scope: Any) -> str:
+        """Whose calls the requests of this client are: its token's user, if it shows one."""
+        return self._guard.user_of(scope)
+
     async def _serve(
         self, route: WebRoute, prefix: str, started: float, scope: Any, receive: Any, send: Any
     ) -> None:

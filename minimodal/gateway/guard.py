@@ -13,7 +13,7 @@ from typing import Any
 from .answers import Answer
 from .headers import value
 from .hosts import name_of
-from .tokens import Guesses, TokenFile
+from .tokens import PREFIX, Guesses, TokenFile
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK = ("127.", "::1", "::ffff:127.")
@@ -39,6 +39,12 @@ class Guard:
     def endpoint_refusal(self, scope: Any) -> Answer | None:
         """For endpoints with requires_proxy_auth: a token, on any address."""
         return self._token_refusal(scope, ("web",), (scope.get("client") or ("", 0))[0])
+
+    def user_of(self, scope: Any) -> str:
+        """The user of a token of ours, or "default". Asked after any refusal: it refuses nothing."""
+        given = token_of(scope)
+        token = self._tokens.check(given) if given.startswith(f"{PREFIX}_") else None
+        return "default" if token is None else token.user
 
     def _token_refusal(self, scope: Any, scopes: tuple[str, ...], address: str) -> Answer | None:
         given = token_of(scope)

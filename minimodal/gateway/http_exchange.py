@@ -66,8 +66,9 @@ class HttpExchange:
         except ConnectionError:
             return  # it left before its request was whole: nobody to answer
         try:
+            user, query = self._gateway.user_of(self._scope), self._scope["query_string"]
             packed = self._packed(body, more)
-            exchange = self._gateway.web.open(self._route, packed, self._scope["query_string"])
+            exchange = self._gateway.web.open(self._route, packed, query, user)
         except Error as error:
             await self._give(answers.refused(error, self._retry_after()))
             return

@@ -47,8 +47,8 @@ class WebSocketExchange:
     async def run(self) -> None:
         await self._receive()  # websocket.connect, which the app gets from its agent
         try:
-            query = self._scope["query_string"]
-            exchange = self._gateway.web.open(self._route, self._packed(), query)
+            user, query = self._gateway.user_of(self._scope), self._scope["query_string"]
+            exchange = self._gateway.web.open(self._route, self._packed(), query, user)
         except Error as error:
             answer = answers.refused(error, self._gateway.web.retry_after(self._route))
             self.status = answer.status

@@ -34,7 +34,7 @@ def base_layer(home: Home, python: str, minor: str) -> StoredLayer:
         return found
     with store.draft() as draft:
         write_environment(draft.upper("opt") / "venv", python, minor)
-        meta = {"interpreter": python, "prefixes": prefixes_of(python)}
+        meta = {"interpreter": python, "prefixes": prefixes_of(python), "step": f"Python {minor}"}
         return store.commit(draft, digest, None, meta)
 
 

@@ -103,8 +103,12 @@ async def bootstrap(
     *,
     mirror: str | None = None,
     force: bool = False,
+    detail: Report = lambda line: None,
 ) -> str:
-    """Make the image and give its tag. What the engine or the cache has is used, unless `force`."""
+    """Make the image and give its tag. What the engine or the cache has is used, unless `force`.
+
+    `report` hears of each step, `detail` all that the tools print. Raises BuildError with their tail.
+    """
     release, tag = release_of(python), f"python:{python}-slim"
     if not force and await api.image(tag) is not None:
         report(f"the engine has {tag}")
@@ -114,14 +118,16 @@ async def bootstrap(
         archive.with_suffix(".lock"), lambda: report("another engine makes it, waiting")
     ):
         if force or not await to_thread.run_sync(archive.is_file):
-            await _make_archive(archive, release, report, mirror)
+            await _make_archive(archive, release, report, mirror, detail)
     report(f"importing {archive}")
     await _import(api, archive, release, tag)
     report(f"made {tag} from Debian {release}")
     return tag
 
 
-async def _make_archive(archive: Path, release: str, report: Report, mirror: str | None) -> None:
+async def _make_archive(
+    archive: Path, release: str, report: Report, mirror: str | None, detail: Report
+) -> None:
     """Whole or not at all: renamed when it is complete."""
     tool = find_tool()
     with _workplace(archive.parent) as place:
@@ -130,9 +136,9 @@ async def _make_archive(archive: Path, release: str, report: Report, mirror: str
         pack = ["tar", "-C", str(tree), "--use-compress-program", "gzip -1", "--numeric-owner"]
         pack += [word for pattern in LEFT_OUT for word in ("--exclude", pattern)]
         try:
-            await _run(tool.command(release, str(tree), mirror), report)
+            await _run(tool.command(release, str(tree), mirror), detail)
             await to_thread.run_sync(_finish_tree, tree)
-            await _run([*pack, "-cf", str(part), "."], report)
+            await _run([*pack, "-cf", str(part), "."], detail)
         except StepFailed as failure:
             raise BuildError(
                 f"{failure.what} failed with exit code {failure.code}\n{failure.tail}", failure.tail

@@ -18,15 +18,17 @@ import anyio
 from anyio import to_thread
 
 from minimodal.backends.bundle import bundle
+from minimodal.backends.mounts import resolve_mounts
 from minimodal.backends.rootfs import SYSTEM
 from minimodal.errors import BuildError
 from minimodal.home import Home
 from minimodal.layers import AptInstall, Base, ImageSpec, RunFunction, Workdir, layer_digest
 from minimodal.protocols import Report
-from minimodal.types import ImageRef
+from minimodal.recipe import describe
+from minimodal.types import ImageRef, Mount
 
 from . import apt, base_layer, sandbox_steps
-from .build import SETTINGS, Builder, Secrets, Step, StepFailed, file_lock, no_secrets
+from .build import SETTINGS, Builder, Objects, Step, file_lock
 from .build_function import check_python, inputs_of
 from .build_sandbox import BuildIdentity, BuildSandbox, build_identity
 from .dockerfile import translate
@@ -48,11 +50,11 @@ async def open_bubblewrap_builder(
     bwrap: str,
     sandbox_uid: int,
     host_env: Mapping[str, str],
-    secrets: Secrets = no_secrets,
+    objects: Objects,
 ) -> AsyncIterator[BubblewrapBuilder]:
     """`sandbox_uid`: the host's uid of the containers' user. What forced builds replace goes at the end."""
     async with AsyncExitStack() as stack:
-        yield BubblewrapBuilder(home, bwrap, sandbox_uid, host_env, secrets, stack)
+        yield BubblewrapBuilder(home, bwrap, sandbox_uid, host_env, objects, stack)
 
 
 class BubblewrapBuilder:
@@ -64,13 +66,13 @@ class BubblewrapBuilder:
         bwrap: str,
         sandbox_uid: int,
         host_env: Mapping[str, str],
-        secrets: Secrets,
+        objects: Objects,
         stack: AsyncExitStack,
     ) -> None:
         self._home = home
         self._bwrap = bwrap
         self._host_env = host_env
-        self._secrets = secrets
+        self._objects = objects
         self._stack = stack  # what lives until the backend is closed
         self._store = LayerStore(home)
         self._builder = Builder(home.layers / ".locks", self._is_there, self._make, _SETTINGS)
@@ -138,9 +140,9 @@ class BubblewrapBuilder:
         base = self._bases.get(step.parent)
         parent = base.digest if base else step.parent
         below = await to_thread.run_sync(self._store.stack, parent)
-        async with self._draft() as draft:
-            sandbox = await to_thread.run_sync(self._sandbox, step, draft, below)
-            values = await self._secrets(getattr(step.layer, "secrets", ()))
+        async with self._objects.volumes_for(step.layer) as volumes, self._draft() as draft:
+            sandbox = await to_thread.run_sync(self._sandbox, step, draft, below, volumes)
+            values = await self._objects.secrets(getattr(step.layer, "secrets", ()))
             env = self._env(step) | dict(getattr(step.layer, "env", ())) | dict(values)
             if isinstance(step.layer, AptInstall):
                 async with self._apt, file_lock(self._home.layers / ".locks" / "apt", _quiet):
@@ -153,7 +155,7 @@ class BubblewrapBuilder:
                 await to_thread.run_sync(_give_all, self._identity, staged)
                 for run in runs:
                     await self._run(sandbox, run, env, values, report)
-            await to_thread.run_sync(self._finish, step.digest, parent, sandbox)
+            await to_thread.run_sync(self._finish, step, parent, sandbox)
 
     async def _run(
         self,
@@ -167,7 +169,13 @@ class BubblewrapBuilder:
         command = Command(run.argv, env, run.shown, hidden=hidden, timeout=timeout)
         await sandbox.run(command, report)
 
-    def _sandbox(self, step: Step, draft: Draft, below: tuple[StoredLayer, ...]) -> BuildSandbox:
+    def _sandbox(
+        self,
+        step: Step,
+        draft: Draft,
+        below: tuple[StoredLayer, ...],
+        volumes: tuple[Mount, ...],
+    ) -> BuildSandbox:
         """With all that the step may need bound below /run, which is of no layer."""
         identity = self._identity
         identity.give(draft.files)
@@ -192,13 +200,14 @@ class BubblewrapBuilder:
             binds += [(str(blob), sandbox_steps.BLOB, False)]
             binds += [(str(bundle(self._home)), sandbox_steps.BUNDLE, False)]
             binds += [(str(sources), sandbox_steps.SOURCES, False)] if sources else []
-            if step.layer.volumes:
-                raise StepFailed("run_function(volumes=) needs --backend docker")
+        for mount in resolve_mounts(self._home, volumes):
+            _give_all(identity, mount.source)
+            binds += [(str(mount.source), mount.target, not mount.read_only)]
         if isinstance(step.layer, AptInstall):
             binds += apt.binds(self._home, identity)
         return BuildSandbox(self._bwrap, identity, draft, below, tuple(dict.fromkeys(binds)))
 
-    def _finish(self, digest: str, parent: str, sandbox: BuildSandbox) -> None:
+    def _finish(self, step: Step, parent: str, sandbox: BuildSandbox) -> None:
         """Make the draft a layer. Blocking."""
         draft = sandbox.draft
         apt.merge(draft.path / "unpacked", draft.files)
@@ -206,9 +215,11 @@ class BubblewrapBuilder:
         for name in ("staged", "unpacked", "shims"):
             remove_tree(draft.path / name)
         sandbox.hand_over()
-        if self._store.find(digest) is not None:
-            self._retire(digest)
-        self._store.commit(draft, digest, parent, {"host": self.host})
+        if self._store.find(step.digest) is not None:
+            self._retire(step.digest)
+        self._store.commit(
+            draft, step.digest, parent, {"host": self.host, "step": describe(step.layer)}
+        )
 
     def _retire(self, digest: str) -> None:
         """A forced build replaces a layer that containers may have open: it goes when we close."""
@@ -257,7 +268,7 @@ def _made(path: Path) -> Path:
 
 def _give_all(identity: BuildIdentity, directory: Path) -> None:
     for place, names, files in os.walk(directory):
-        for name in (*names, *files):
+        for name in (".", *names, *files):
             identity.give(Path(place, name))
 
 

@@ -10,17 +10,31 @@ import fcntl
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import anyio
 
-from minimodal.errors import BuildError
-from minimodal.layers import Cmd, Entrypoint, ImageSpec, Layer, SetEnv, Shell, Snapshot, Workdir
+from minimodal.errors import BuildError, NotFoundError, VolumeError
+from minimodal.layers import (
+    Cmd,
+    Entrypoint,
+    ImageSpec,
+    Layer,
+    RunFunction,
+    SetEnv,
+    Shell,
+    Snapshot,
+    Workdir,
+)
 from minimodal.protocols import Report
 from minimodal.recipe import describe
+from minimodal.spec_types import VolumeMount
+from minimodal.types import Mount, new_id
+
+from .package_lists import Installed, PackageList, PackageLists, package_list
 
 SETTINGS = (SetEnv, Workdir, Entrypoint, Cmd, Shell)  # change no file: nothing to build
 
@@ -35,9 +49,35 @@ async def no_secrets(ids: Sequence[str]) -> Mapping[str, str]:
     return {}
 
 
-def secrets_of(config: Any) -> Secrets:
-    """The way to secrets that whoever opened the backend gave it: `config.resolve_secrets`."""
-    return getattr(config, "resolve_secrets", None) or no_secrets
+Volumes = Callable[[str, Sequence[VolumeMount]], AbstractAsyncContextManager[tuple[Mount, ...]]]
+"""Working copies of volumes for one build step, which has an id; committed behind the block."""
+
+
+@asynccontextmanager
+async def no_volumes(step: str, mounts: Sequence[VolumeMount]) -> AsyncIterator[tuple[Mount, ...]]:
+    """Where no store of volumes was given."""
+    if mounts:
+        raise BuildError("a build step needs volumes, and there is no store of them")
+    yield ()
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """What build steps may use of the home's named objects."""
+
+    secrets: Secrets = no_secrets
+    volumes: Volumes = no_volumes
+
+    @classmethod
+    def of(cls, config: Any) -> Objects:
+        """As whoever opened the backend gave them: `config.resolve_secrets`, `config.mount_volumes`."""
+        secrets = getattr(config, "resolve_secrets", None) or no_secrets
+        return cls(secrets, getattr(config, "mount_volumes", None) or no_volumes)
+
+    def volumes_for(self, layer: Layer) -> AbstractAsyncContextManager[tuple[Mount, ...]]:
+        """The volumes of `run_function`, for the time of its step."""
+        volumes = layer.volumes if isinstance(layer, RunFunction) else ()
+        return self.volumes(new_id("build"), [VolumeMount(target, id) for target, id in volumes])
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +115,8 @@ def steps_of(spec: ImageSpec, settings: tuple[type, ...] = SETTINGS) -> tuple[St
 class Builder:
     """Builds what is missing of images. One per backend; `locks` is a directory of its own.
 
-    `settings`: the kinds of layers that change no file there.
+    `settings`: the kinds of layers that change no file there. `look`: asks the backend anew whether a
+    layer is there, where `find` only knows the layers of the image at hand.
     """
 
     def __init__(
@@ -84,8 +125,11 @@ class Builder:
         find: Callable[[str], bool],
         make: Callable[[Step, Report], Awaitable[None]],
         settings: tuple[type, ...] = SETTINGS,
+        look: Callable[[str], Awaitable[bool]] | None = None,
     ) -> None:
         self._locks = locks
+        self._lists = PackageLists(locks / "lists")
+        self._look = look
         self._find = find
         self._make = make
         self._settings = settings
@@ -123,10 +167,33 @@ class Builder:
                 ),
             ):
                 if forced or not self._find(step.digest):
-                    await self._timed(step, report, label)
+                    await self._onto_shorter_list(step, report, label, forced)
         finally:
             if not turn.locked() and not turn.statistics().tasks_waiting:
                 self._turns.pop(step.digest, None)
+
+    async def _onto_shorter_list(
+        self, step: Step, report: Report, label: str, forced: bool
+    ) -> None:
+        """Make a layer, upon one that has a part of its packages if there is such a layer."""
+        wanted = package_list(step.parent or "", step.layer)
+        if wanted is None:
+            return await self._timed(step, report, label)
+        shorter = None if forced else await self._shorter(wanted)
+        if shorter is not None:
+            report(f"{label}: {len(shorter.entries)} of its packages are there already")
+            step = replace(step, parent=shorter.digest)
+        await self._timed(step, report, label)
+        with suppress(OSError):  # the layer is made; the note only saves time
+            self._lists.note(wanted, step.digest, shorter.growth + 1 if shorter else 0)
+
+    async def _shorter(self, wanted: PackageList) -> Installed | None:
+        for installed in self._lists.shorter(wanted):
+            digest = installed.digest
+            if await self._look(digest) if self._look else self._find(digest):
+                return installed
+            self._lists.forget(wanted, digest)
+        return None
 
     async def _timed(self, step: Step, report: Report, label: str) -> None:
         report(f"{label}: {describe(step.layer)}")
@@ -139,6 +206,8 @@ class Builder:
             await self._make(step, report)
         except StepFailed as failure:
             raise _build_error(step, failure) from None
+        except (NotFoundError, VolumeError) as error:  # a secret or a volume that is gone
+            raise _build_error(step, StepFailed(str(error))) from error
         except OSError as error:
             where = StepFailed(f"{error.strerror or error}: {error.filename or 'the disk'}")
             raise _build_error(step, where) from error

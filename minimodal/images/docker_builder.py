@@ -38,15 +38,17 @@ from minimodal.recipe import describe
 from minimodal.types import ImageRef, Mount
 
 from . import docker_commands as commands
-from .build import Builder, Secrets, Step, StepFailed, no_secrets, steps_of
+from . import in_use
+from .build import Builder, Objects, Step, StepFailed, steps_of
 from .build_function import check_python, inputs_of, run_function_command
 from .docker_base import pull
 from .docker_commands import Run
 from .docker_dockerfile import build_dockerfile
-from .docker_files import archive, staging
+from .docker_files import archive, open_root, staging
 from .docker_network_settings import build_network
 from .docker_step import BuildContainers
 from .settings import Settings, image_ref, settings_of
+from .shelves import REPOSITORY, docker_record
 from .staging import place
 from .uv import find_uv
 
@@ -65,22 +67,25 @@ class DockerBuilder:
         containers: BuildContainers,
         *,
         host_env: Mapping[str, str],
-        secrets: Secrets = no_secrets,
+        objects: Objects,
     ) -> None:
         self._api = api
         self._home = home
         self._containers = containers
         self._host_env = host_env
-        self._secrets = secrets
+        self._objects = objects
         self._known: set[str] = set()  # digests whose images were there when we last looked
         self._outdated: set[str] = set()
-        self._builder = Builder(home.cache / "docker-locks", self._known.__contains__, self._make)
+        self._builder = Builder(
+            home.cache / "docker-locks", self._known.__contains__, self._make, look=self._is_there
+        )
 
     async def build(self, spec: ImageSpec, report: Report) -> ImageRef:
         """Raises BuildError that names the step."""
         await self._look(spec)
         top = await self._builder.build(spec, report)
         name = repository(top.digest)
+        in_use.note(self._home, docker_record(top.digest))
         said = ((await self._api.image(name)) or {}).get("Config") or {}
         env = [tuple(entry.split("=", 1)) for entry in said.get("Env") or () if "=" in entry]
         found = image_ref(spec, name, commands.PYTHON, env)
@@ -96,6 +101,9 @@ class DockerBuilder:
                 self._known.update(digests[: index + 1])
                 return
 
+    async def _is_there(self, digest: str) -> bool:
+        return await self._api.image(repository(digest)) is not None
+
     async def _make(self, step: Step, report: Report) -> None:
         """Make one layer, unless another engine has done so while we waited for its lock."""
         name = repository(step.digest)
@@ -109,6 +117,7 @@ class DockerBuilder:
                 self._outdated.add(before["Id"])
                 await self.remove_outdated()
         self._known.add(step.digest)
+        in_use.note(self._home, docker_record(step.digest))
 
     async def remove_outdated(self) -> None:
         """Remove what forced builds have replaced, as far as no container and no image needs it."""
@@ -122,10 +131,7 @@ class DockerBuilder:
         match layer:
             case Base():
                 await pull(self._api, layer, await self._values(layer), report)
-                if layer.add_python is None:
-                    await self._api.tag(layer.tag, name)
-                else:
-                    await self._add_python(layer.tag, layer.add_python, step, report)
+                await self._begin(layer.tag, layer.add_python, step, report)
             case Dockerfile():
                 await self._from_dockerfile(layer, step, name, report)
             case CopyFiles():
@@ -136,26 +142,30 @@ class DockerBuilder:
     async def _run(self, step: Step, name: str, report: Report) -> None:
         layer, settings = step.layer, settings_of(step.below)
         values = await self._values(layer)
-        network = build_network(self._host_env)
-        with staging(self._home) as staged:
-            runs = self._runs(layer, settings)
-            await to_thread.run_sync(place, _staged_files(layer), staged)
-            env = {
-                **commands.ENV,
-                **network.env,
-                **settings.env,
-                **dict(getattr(layer, "env", ())),
-                **values,
-            }
-            timeout = layer.timeout if isinstance(layer, RunFunction) else 3600.0
-            mounts = [*self._mounts(layer, staged), *(bind.mount() for bind in network.binds)]
-            async with self._containers.running(
-                _parent_of(step), mounts, host_network=network.needs_host
-            ) as container:
-                for run in runs:
-                    hidden = tuple(values.values())
-                    await container.run(run, env, report, hidden=hidden, timeout=timeout)
-                await container.commit(name, describe(layer))
+        network = build_network(self._host_env, layer)
+        async with self._objects.volumes_for(layer) as volumes:
+            with staging(self._home) as staged:
+                runs = self._runs(layer, settings)
+                await to_thread.run_sync(place, _staged_files(layer), staged)
+                env = {
+                    **commands.ENV,
+                    **network.env,
+                    **settings.env,
+                    **dict(getattr(layer, "env", ())),
+                    **values,
+                }
+                timeout = layer.timeout if isinstance(layer, RunFunction) else 3600.0
+                mounts = [
+                    *self._mounts(layer, staged, volumes),
+                    *(bind.mount() for bind in network.binds),
+                ]
+                async with self._containers.running(
+                    _parent_of(step), mounts, host_network=network.needs_host
+                ) as container:
+                    for run in runs:
+                        hidden = tuple(values.values())
+                        await container.run(run, env, report, hidden=hidden, timeout=timeout)
+                    await container.commit(name, describe(layer))
 
     def _runs(self, layer: Layer, settings: Settings) -> list[Run]:
         match layer:
@@ -174,7 +184,9 @@ class DockerBuilder:
                 return commands.run_function(layer, argv)
         raise StepFailed(f"{type(layer).__name__} cannot be built here")
 
-    def _mounts(self, layer: Layer, staged: Path) -> list[Mapping[str, Any]]:
+    def _mounts(
+        self, layer: Layer, staged: Path, volumes: Sequence[Mount]
+    ) -> list[Mapping[str, Any]]:
         cache = {
             "Type": "volume",
             "Source": UV_CACHE,
@@ -188,11 +200,10 @@ class DockerBuilder:
             binds.append(Bind(str(bundle(self._home)), commands.BUNDLE))
             if sources is not None:
                 binds.append(Bind(str(sources), commands.SOURCES))
-            volumes = [Mount("volume", id, target, read_only=False) for target, id in layer.volumes]
-            binds += [
-                Bind(str(mount.source), mount.target, mount.read_only)
-                for mount in resolve_mounts(self._home, volumes)
-            ]
+        binds += [
+            Bind(str(mount.source), mount.target, mount.read_only)
+            for mount in resolve_mounts(self._home, volumes)
+        ]
         return [cache, *(bind.mount() for bind in binds)]
 
     async def _copy(self, layer: CopyFiles, step: Step, name: str) -> None:
@@ -215,7 +226,7 @@ class DockerBuilder:
                 "use run_commands(…, secrets=…)"
             )
         parent = repository(step.parent) if step.parent else None
-        target = f"minimodal-part/{step.digest}" if layer.add_python else name
+        target = name if parent else f"minimodal-part/{step.digest}"
         network = build_network(self._host_env)
         with staging(self._home) as directory:
             await build_dockerfile(
@@ -228,14 +239,21 @@ class DockerBuilder:
                 env=network.proxies,
                 report=report,
             )
-        if layer.add_python:
+        if parent is None:
             try:
-                await self._add_python(target, layer.add_python, step, report)
+                await self._begin(target, layer.add_python, step, report)
             finally:
                 with suppress(DockerFailure):
                     await self._api.remove_image(target)
 
-    async def _add_python(self, image: str, version: str, step: Step, report: Report) -> None:
+    async def _begin(self, image: str, version: str | None, step: Step, report: Report) -> None:
+        """Make the lowest layer of an image from what others have made."""
+        words = describe(step.layer) + (f" + Python {version}" if version else "")
+        if version is None:
+            async with self._containers.stopped(image) as stopped:
+                await stopped.put(open_root())
+                await stopped.commit(repository(step.digest), words)
+            return
         network = build_network(self._host_env)
         mounts = [Bind(find_uv(), commands.UV).mount(), *(b.mount() for b in network.binds)]
         async with self._containers.running(
@@ -243,15 +261,14 @@ class DockerBuilder:
         ) as container:
             for run in commands.add_python(version):
                 await container.run(run, {**commands.ENV, **network.env}, report)
-            await container.commit(
-                repository(step.digest), f"{describe(step.layer)} + Python {version}"
-            )
+            await container.put(open_root())
+            await container.commit(repository(step.digest), words)
 
     async def _values(self, layer: Layer) -> Mapping[str, str]:
         ids: Sequence[str] = getattr(layer, "secrets", ())
         if isinstance(layer, Base) and layer.secret:
             ids = (layer.secret,)
-        return await self._secrets(ids)
+        return await self._objects.secrets(ids)
 
     def _in_words(self, error: DockerFailure) -> StepFailed:
         if "no space left" in str(error).lower():
@@ -262,7 +279,7 @@ class DockerBuilder:
 
 def repository(digest: str) -> str:
     """The name under which a layer's image is tagged."""
-    return f"minimodal/{digest}"
+    return f"{REPOSITORY}{digest}"
 
 
 def _parent_of(step: Step) -> str:

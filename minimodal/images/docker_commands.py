@@ -56,7 +56,7 @@ class Run:
 
 
 def pip_install(layer: PipInstall) -> list[Run]:
-    command = uv.pip_install(UV, layer, _FOUND, STAGED)
+    command = [*uv.pip_install(UV, layer, _FOUND, STAGED), uv.COMPILED]
     return [Run(_with_python(command), f"pip install {' '.join(layer.packages)}".strip())]
 
 
@@ -66,7 +66,18 @@ def uv_sync(layer: UvSync) -> list[Run]:
     export += ["--frozen"] if layer.frozen else []
     for option, values in (("--group", layer.groups), ("--extra", layer.extras)):
         export += [word for value in values for word in (option, value)]
-    install = [UV, "pip", "install", *uv.PLAIN, "--python", _FOUND, "--no-deps", "-r", LOCKED]
+    install = [
+        UV,
+        "pip",
+        "install",
+        *uv.PLAIN,
+        "--python",
+        _FOUND,
+        "--no-deps",
+        "-r",
+        LOCKED,
+        uv.COMPILED,
+    ]
     return [
         Run(_with_python([*export, *shlex.split(layer.extra_options)]), "uv export"),
         Run(_with_python(install), "uv sync"),

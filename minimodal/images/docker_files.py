@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tarfile
 import tempfile
@@ -23,6 +24,16 @@ def staging(home: Home) -> Iterator[Path]:
     parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(prefix="step-", dir=parent) as directory:
         yield Path(directory)
+
+
+def open_root() -> bytes:
+    """A tar that lets everybody look into /root: containers do not run as root."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        entry = tarfile.TarInfo("root")
+        entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+        tar.addfile(entry)
+    return packed.getvalue()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from minimodal.backends.docker_spec import Bind
+from minimodal.layers import Layer, PipInstall
 
 from .docker_commands import PLACE
 from .index_settings import NETWORK, local_paths, package_environment
@@ -24,8 +25,11 @@ class BuildNetwork:
     needs_host: bool  # an index or a proxy on this machine's loopback
 
 
-def build_network(host_env: Mapping[str, str]) -> BuildNetwork:
-    """Paths of this machine are mounted, and named by where they are in the container."""
+def build_network(host_env: Mapping[str, str], layer: Layer | None = None) -> BuildNetwork:
+    """Paths of this machine are mounted, and named by where they are in the container.
+
+    `layer`: the step, which may name an index on this machine too.
+    """
     env = package_environment(host_env)
     for name in ("SSL_CERT_DIR", "ssl_cert_dir"):  # the bundle says it all
         env.pop(name, None)
@@ -44,8 +48,20 @@ def build_network(host_env: Mapping[str, str]) -> BuildNetwork:
         env=env,
         proxies={name: value for name, value in env.items() if name.lower() in names},
         binds=tuple(binds),
-        needs_host=any(_on_loopback(word) for value in env.values() for word in value.split()),
+        needs_host=any(
+            _on_loopback(word)
+            for value in (*env.values(), *_sources(layer))
+            for word in value.split()
+        ),
     )
+
+
+def _sources(layer: Layer | None) -> tuple[str, ...]:
+    """Where a step says that packages come from."""
+    if not isinstance(layer, PipInstall):
+        return ()
+    named = (layer.index_url, layer.extra_index_url, layer.find_links, layer.extra_options)
+    return (*(word for word in named if word), *(value for _, value in layer.env))
 
 
 def _is_index(path: str, env: Mapping[str, str]) -> bool:

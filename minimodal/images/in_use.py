@@ -48,6 +48,15 @@ def unused(home: Home, name: str) -> Iterator[bool]:
         os.close(fd)
 
 
+def note(home: Home, name: str) -> None:
+    """A container is about to start with it, or it was just built."""
+    fd = _open(home, name)
+    try:
+        os.utime(fd)
+    finally:
+        os.close(fd)
+
+
 def last_use(home: Home, name: str) -> float:
     """When a container was last started with it; 0 if never."""
     try:

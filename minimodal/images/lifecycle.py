@@ -1,36 +1,30 @@
-"""What `minimodal image ls, inspect, rm, prune` do, for the images that lie in the home.
+"""What `minimodal image ls, inspect, rm, prune` do, wherever the images are kept.
 
-An image is a layer that nothing is built upon, or that containers were started with. One in use is
-never removed; a layer goes only when no image needs it. Docker keeps its own images: see its builder.
+An image is a layer that nothing is built upon. One that containers have is never removed, and a layer
+goes only when no image needs it. Where layers are and how one is deleted, a `Shelf` knows.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from minimodal.errors import ConflictError, InvalidError, NotFoundError
-from minimodal.home import Home
-
-from . import in_use
-from .layer_store import LayerStore
 
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
     """A built layer. `size_bytes` is its own, without what lies below it."""
 
-    backend: str  # "bubblewrap" or "process"
+    backend: str  # "docker", "bubblewrap" or "process"
     digest: str
     parent: str | None
     size_bytes: int
-    last_used: float  # wall clock
+    last_used: float  # wall clock: when a container last began with it, or when it was built
     in_use: bool
-    is_top: bool  # nothing is built upon it
+    step: str = ""  # what made it, in words
+    is_top: bool = False  # nothing is built upon it
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,144 +33,128 @@ class Pruned:
     freed_bytes: int
 
 
-def list_images(home: Home) -> tuple[StoredImage, ...]:
-    """All layers, the most recently used first. Walks their files: blocking."""
-    found = [*_layers(home), *_environments(home)]
-    parents = {image.parent for image in found}
-    tops = [_with(image, image.digest not in parents) for image in found]
+class Shelf(Protocol):
+    """Where one or two backends keep their layers."""
+
+    async def images(self) -> Sequence[StoredImage]: ...
+
+    async def delete(self, image: StoredImage) -> bool:
+        """Remove a layer that nothing is built upon; False if it is in use."""
+        ...
+
+
+Shelves = Sequence[Shelf]
+
+
+async def list_images(shelves: Shelves) -> tuple[StoredImage, ...]:
+    """All layers, the most recently used first."""
+    found = [image for shelf in shelves for image in await shelf.images()]
+    parents = {(image.backend, image.parent) for image in found}
+    tops = [replace(i, is_top=(i.backend, i.digest) not in parents) for i in found]
     return tuple(sorted(tops, key=lambda image: -image.last_used))
 
 
-def inspect(home: Home, digest: str) -> tuple[StoredImage, ...]:
+async def inspect(shelves: Shelves, digest: str) -> tuple[StoredImage, ...]:
     """The layer that a digest, or the start of one, names, and all below it, lowest first."""
-    images = {image.digest: image for image in list_images(home)}
-    image: StoredImage | None = _named(images.values(), digest)
-    chain: list[StoredImage] = []
+    images = await list_images(shelves)
+    return chain_of(images, _named(images, digest))
+
+
+def chain_of(images: Iterable[StoredImage], top: StoredImage) -> tuple[StoredImage, ...]:
+    """A layer and all below it, lowest first."""
+    known = {image.digest: image for image in images if image.backend == top.backend}
+    chain, image = [], known.get(top.digest)
     while image is not None:
         chain.append(image)
-        image = images.get(image.parent) if image.parent else None
+        image = known.get(image.parent) if image.parent else None
     return tuple(reversed(chain))
 
 
-def remove(home: Home, digest: str) -> Pruned:
+async def remove(shelves: Shelves, digest: str) -> Pruned:
     """Remove an image, and the layers below it that no other needs.
 
     Raises NotFoundError; ConflictError if containers have it or another image is built upon it.
     """
-    images = list_images(home)
+    images = await list_images(shelves)
     image = _named(images, digest)
-    above = [other.digest for other in images if other.parent == image.digest]
+    above = [i.digest for i in images if (i.backend, i.parent) == (image.backend, image.digest)]
     if above:
+        named = ", ".join(each[:12] for each in above)
         raise ConflictError(
-            f"layer {image.digest[:12]} is part of {', '.join(d[:12] for d in above)}; remove these first"
+            f"layer {image.digest[:12]} is part of {named}; `minimodal image rm` these first"
         )
-    chain = {other.digest for other in inspect(home, image.digest)}
-    done = _remove(home, images, chain, keep=())
+    mine = [i for i in images if i.backend == image.backend]
+    chain = {other.digest for other in chain_of(images, image)}
+    done = await _remove(shelves, mine, chain, keep=())
     if image.digest not in done.removed:
         raise ConflictError(f"image {image.digest[:12]} is in use: a container runs with it")
     return done
 
 
-def prune(home: Home, *, older_than: float = 0.0, keep: int = 0, now: float) -> Pruned:
-    """Remove the images not used for `older_than` seconds, but never the `keep` last used ones."""
+def prunable(
+    images: Sequence[StoredImage], *, older_than: float = 0.0, keep: int = 0, now: float
+) -> tuple[set[str], set[str]]:
+    """(candidates, kept): what `prune` would try to remove, and what it keeps in any case."""
     if older_than < 0 or keep < 0:
         raise InvalidError("prune: older_than and keep are 0 or more")
-    images = list_images(home)
     kept = {image.digest for image in [i for i in images if i.is_top][:keep]}
-    old = {image.digest for image in images if now - image.last_used >= older_than}
-    return _remove(home, images, old, kept)
+    return {image.digest for image in images if now - image.last_used >= older_than}, kept
 
 
-def _remove(
-    home: Home, images: Iterable[StoredImage], candidates: Collection[str], keep: Collection[str]
+async def prune(shelves: Shelves, *, older_than: float = 0.0, keep: int = 0, now: float) -> Pruned:
+    """Remove the images not used for `older_than` seconds, but never the `keep` last used ones."""
+    images = await list_images(shelves)
+    candidates, kept = prunable(images, older_than=older_than, keep=keep, now=now)
+    return await _remove(shelves, images, candidates, kept)
+
+
+async def _remove(
+    shelves: Shelves,
+    images: Iterable[StoredImage],
+    candidates: Collection[str],
+    keep: Collection[str],
 ) -> Pruned:
     """From the top down, as long as nothing that stays is built upon a layer."""
-    left = {image.digest: image for image in images}
+    left = {(image.backend, image.digest): image for image in images}
     removed: list[str] = []
     freed = 0
+    held: set[tuple[str, str]] = set()
     while True:
-        needed = {image.parent for image in left.values()}
+        needed = {(image.backend, image.parent) for image in left.values()}
         going = [
-            image
-            for image in left.values()
+            (key, image)
+            for key, image in left.items()
             if image.digest in candidates
-            and image.digest not in needed
+            and key not in needed
+            and key not in held
             and image.digest not in keep
         ]
         if not going:
             return Pruned(tuple(removed), freed)
-        for image in going:
-            # Out of the candidates either way: what is in use holds what lies below it.
-            if _delete(home, image):
-                del left[image.digest]
+        for key, image in going:
+            # What is in use stays, and holds what lies below it.
+            if await _delete(shelves, image):
+                del left[key]
                 removed.append(image.digest)
                 freed += image.size_bytes
             else:
-                keep = {*keep, image.digest}
+                held.add(key)
 
 
-def _delete(home: Home, image: StoredImage) -> bool:
-    with in_use.unused(home, image.digest) as free:
-        if not free:
-            return False
-        if image.backend == "bubblewrap":
-            LayerStore(home).remove(image.digest)
-        else:
-            gone = Path(tempfile.mkdtemp(prefix=f".draft-{os.getpid()}-", dir=home.environments))
-            os.rename(home.environments / image.digest, gone / "removed")
-            shutil.rmtree(gone, ignore_errors=True)
-        in_use.forget(home, image.digest)
-        return True
-
-
-def _layers(home: Home) -> Iterable[StoredImage]:
-    for layer in LayerStore(home).all():
-        yield _image(home, "bubblewrap", layer.digest, layer.parent, layer.path)
-
-
-def _environments(home: Home) -> Iterable[StoredImage]:
-    for done in sorted(home.environments.glob("*/done")):
-        yield _image(home, "process", done.parent.name, None, done.parent)
-
-
-def _image(home: Home, backend: str, digest: str, parent: str | None, path: Path) -> StoredImage:
-    used = max(path.stat().st_mtime, in_use.last_use(home, digest))
-    with in_use.unused(home, digest) as free:
-        return StoredImage(backend, digest, parent, _size(path), used, not free, is_top=False)
-
-
-def _with(image: StoredImage, is_top: bool) -> StoredImage:
-    return StoredImage(
-        image.backend,
-        image.digest,
-        image.parent,
-        image.size_bytes,
-        image.last_used,
-        image.in_use,
-        is_top,
-    )
+async def _delete(shelves: Shelves, image: StoredImage) -> bool:
+    for shelf in shelves:
+        if await shelf.delete(image):
+            return True
+    return False
 
 
 def _named(images: Iterable[StoredImage], digest: str) -> StoredImage:
     found = [image for image in images if digest and image.digest.startswith(digest)]
     if not found:
-        raise NotFoundError(
-            f"there is no image {digest!r} in this home; `minimodal image ls` lists them"
+        raise NotFoundError(f"there is no image {digest!r} here; `minimodal image ls` lists them")
+    if len(found) > 1:
+        listing = ", ".join(f"{image.digest[:16]} ({image.backend})" for image in found)
+        raise InvalidError(
+            f"{digest!r} names several images: {listing}; give more of the digest, or --backend"
         )
-    if len({image.digest for image in found}) > 1:
-        listing = ", ".join(image.digest[:16] for image in found)
-        raise InvalidError(f"{digest!r} names several images: {listing}; give more of the digest")
     return found[0]
-
-
-def _size(path: Path) -> int:
-    total, seen = 0, set()
-    for place, _, files in os.walk(path):
-        for name in files:
-            info = os.lstat(os.path.join(place, name))
-            if info.st_nlink > 1:  # environments share files by hard links
-                if (info.st_dev, info.st_ino) in seen:
-                    continue
-                seen.add((info.st_dev, info.st_ino))
-            total += info.st_blocks * 512
-    return total

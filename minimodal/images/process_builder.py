@@ -33,6 +33,7 @@ from minimodal.layers import (
     UvSync,
 )
 from minimodal.protocols import Report
+from minimodal.recipe import describe
 from minimodal.types import ImageRef, Mount
 
 from . import uv
@@ -93,7 +94,7 @@ class ProcessBuilder:
                 parent = self._environment(step.parent)
                 await to_thread.run_sync(_clone, parent, draft / "venv")
                 await self._install(step, draft, report)
-            await to_thread.run_sync(self._commit, draft, step.digest)
+            await to_thread.run_sync(self._commit, draft, step)
 
     def _make_base(self, step: Step, draft: Path) -> None:
         try:
@@ -163,13 +164,13 @@ class ProcessBuilder:
         finally:
             shutil.rmtree(path, ignore_errors=True)
 
-    def _commit(self, draft: Path, digest: str) -> None:
+    def _commit(self, draft: Path, step: Step) -> None:
         """One rename. What was there under that digest before (a forced build) goes away after it."""
-        (draft / "done").touch()
+        (draft / "done").write_text(describe(step.layer))
         old = Path(tempfile.mkdtemp(prefix=f".draft-{os.getpid()}-", dir=self._root))
-        if (self._root / digest).exists():
-            os.rename(self._root / digest, old / "old")
-        os.rename(draft, self._root / digest)
+        if (self._root / step.digest).exists():
+            os.rename(self._root / step.digest, old / "old")
+        os.rename(draft, self._root / step.digest)
         shutil.rmtree(old, ignore_errors=True)
 
     def _sweep(self) -> None:

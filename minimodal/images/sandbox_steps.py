@@ -70,11 +70,11 @@ def commands_of(layer: Layer, settings: Settings, staged: Path) -> list[Run]:
     match layer:
         case PipInstall():
             place((*layer.requirements, *layer.included), staged)
-            argv = (*uv.pip_install(UV, layer, PYTHON, STAGED), "--compile-bytecode")
+            argv = (*uv.pip_install(UV, layer, PYTHON, STAGED), uv.COMPILED)
             return [Run(argv, f"pip install {' '.join(layer.packages)}".strip())]
         case UvSync():
             place(layer.project, staged)
-            return [Run((*uv.sync(UV, layer, PYTHON, STAGED), "--compile-bytecode"), "uv sync")]
+            return [Run((*uv.sync(UV, layer, PYTHON, STAGED), uv.COMPILED), "uv sync")]
         case RunCommands():
             return [Run(in_workdir(settings, line), line) for line in layer.commands]
         case CopyFiles():

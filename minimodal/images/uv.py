@@ -11,6 +11,7 @@ from minimodal.errors import RuntimeUnavailable
 from minimodal.layers import PipInstall, UvSync
 
 PLAIN = ("--no-progress", "--color", "never")
+COMPILED = "--compile-bytecode"  # as pip does: a container could not keep what it compiles
 
 
 @cache

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from minimodal.backends.docker_container import exit_reason
+from minimodal.backends.docker_host import DockerHost
+from minimodal.backends.docker_info import capabilities, has_gpu
 from minimodal.backends.docker_spec import Bind, Owner, create_request, limits
 from minimodal.backends.host_settings import CA_TARGET, host_settings
-from minimodal.errors import InvalidError
 from minimodal.types import ContainerSpec, ExitReason, ImageRef, Resources
+
+
+def created(spec: ContainerSpec, **options: Any) -> dict[str, Any]:
+    return create_request(
+        spec,
+        Owner("en-1", "/home"),
+        command=("python3", "agent"),
+        env={},
+        binds=[],
+        user="7:7",
+        network="none",
+        **options,
+    )
 
 
 def test_each_container_has_the_walls_and_its_owner() -> None:
@@ -49,15 +64,25 @@ def test_what_is_asked_for_is_a_share_and_a_limit_is_a_limit() -> None:
     assert (limited["NanoCpus"], limited["PidsLimit"]) == (500_000_000, 9)
 
 
-@pytest.mark.parametrize(("gpu", "count"), [("any", 1), ("A100", 1), ("A100:2", 2)])
-def test_gpus_are_counted(gpu: str, count: int) -> None:
-    request = limits(Resources(gpu=gpu))["DeviceRequests"]
-    assert request == [{"Count": count, "Capabilities": [["gpu"]]}]
+@pytest.mark.parametrize(
+    ("gpu", "count"), [("any", 1), ("A100", 1), ("A100:2", 2), ("H100:4,A100", 4)]
+)
+def test_gpus_are_asked_for_by_number(gpu: str, count: int) -> None:
+    spec = ContainerSpec("ct-1", "f", ImageRef("", "python"), resources=Resources(gpu=gpu))
+    host = created(spec, gpu=True)["HostConfig"]
+    expected = {"Driver": "nvidia", "Count": count, "Capabilities": [["gpu"]]}
+    assert host["DeviceRequests"] == [expected]
+    assert "DeviceRequests" not in created(spec, gpu=False)["HostConfig"]
 
 
-def test_a_gpu_that_is_no_number_is_refused() -> None:
-    with pytest.raises(InvalidError, match="A100:2"):
-        limits(Resources(gpu="A100:many"))
+@pytest.mark.parametrize(("runtimes", "found"), [(["nvidia", "runc"], True), (["runc"], False)])
+def test_an_engine_has_gpus_where_nvidias_runtime_is_set_up(
+    runtimes: list[str], found: bool
+) -> None:
+    info = {"Runtimes": {name: {"path": name} for name in runtimes}}
+    assert has_gpu(info) is found
+    host = DockerHost("unix:///docker.sock", "a test")
+    assert bool(capabilities(host, info).gpu) is found
 
 
 @pytest.mark.parametrize(

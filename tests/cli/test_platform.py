@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import minimodal
+from minimodal.errors import ResourceExhaustedError
 from tests.cli.conftest import Program, Result
 from tests.deploy.program import Running, running
 from tests.deploy.shop import edit
@@ -104,6 +105,28 @@ def test_dead_letters_are_shown_retried_and_purged(
     assert command("dlq", "purge", "--all").stdout == "1 purged\n"
 
 
+def test_a_users_quota_is_set_while_the_engine_runs(
+    failed: str, command: Callable[..., Result]
+) -> None:
+    assert command("user", "set", "ada").returncode == 2, "to what?"
+    assert "no number" in command("user", "set", "ada", "--max-queued", "x").stderr
+    assert command("user", "set", "ada", "--weight", "2", "--max-queued", "0").returncode == 0
+    slow = minimodal.Function.from_name("shop", "version")
+    with (
+        minimodal.as_user("ada"),
+        pytest.raises(ResourceExhaustedError, match=r"'ada'.*max_queued"),
+    ):
+        slow.remote()
+    rows = {row["user"]: row for row in data(command("user", "list", "--json"))["users"]}
+    assert (rows["ada"]["weight"], rows["ada"]["max_queued"]) == (2, 0)
+    assert command("user", "set", "ada", "--max-queued", "none").returncode == 0
+    with minimodal.as_user("ada"):
+        assert slow.remote() == 1
+    assert command("user", "list").stdout.splitlines()[1].split()[:2] == ["ada", "2"]
+    assert command("user", "reset", "ada").returncode == 0
+    assert command("user", "reset", "ada").returncode == 1
+
+
 def test_logs_of_a_function(failed: str, command: Callable[..., Result]) -> None:
     assert "fail | about to fail" in command("logs", "--app", "shop").stdout
     assert command("logs", "--function", "shop/version").stdout == ""
@@ -150,7 +173,8 @@ def test_misspelt_names_get_a_suggestion(
         *(("calls", each) for each in ("list", "show", "cancel")),
         *(("dlq", each) for each in ("list", "show", "retry", "purge")),
         *(("app", each) for each in ("list", "history", "rollback", "stop", "logs")),
-        *((each,) for each in ("ps", "logs", "up", "deploy", "app", "calls", "dlq")),
+        *(("user", each) for each in ("list", "set", "reset")),
+        *((each,) for each in ("ps", "logs", "up", "deploy", "app", "calls", "dlq", "user")),
     ],
 )
 def test_help_has_an_example(command: Callable[..., Result], arguments: tuple[str, ...]) -> None:
@@ -179,6 +203,15 @@ def test_without_an_engine_the_records_are_read(program: Program, scratch: Path)
     call_id = call.object_id
     assert [row["id"] for row in data(command("calls", "list", "--json"))["calls"]] == [call_id]
     assert "no engine runs" in command("ps").stderr
+    assert command("user", "set", "ada", "--max-running", "3").returncode == 0
+    assert command("user", "list").stdout.splitlines()[1].split() == [
+        "ada",
+        "1",
+        "0",
+        "3",
+        "0",
+        "-",
+    ]
     assert command("logs").returncode == 1
     assert "TypeError" in command("calls", "show", call_id).stdout
     assert call_id in command("dlq", "list").stdout

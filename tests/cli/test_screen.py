@@ -79,7 +79,12 @@ def event(kind, name, **fields):
     screen.event(Event(kind, name, time.time(), 0, fields))
 with Screen() as screen:
     event("image.build", "0123456789abcdef", text="[bold]step[/bold] one")
+    from minimodal import context
+    bar = context.map_view("squares", 40)
+    bar.update(10, 1)
     time.sleep(0.6)
+    event("image.build", "0123456789abcdef", text="[bold]step[/bold] two")
+    bar.close()
     print("local line")
     print("prompt> ", end="", flush=True)
     time.sleep(0.3)
@@ -111,6 +116,8 @@ def test_a_terminal_sees_a_live_tree_and_no_prompt_is_drawn_over() -> None:
     seen = on_a_terminal()
     assert "Working" in seen
     assert "[bold]step[/bold] one" in seen  # a build's output is not markup
+    assert re.search(r"squares\S* .*━.* 10 of 40 done, 1 failed", seen)
+    assert "squares: 10 done, 1 failed in" in seen
     assert "\x1b[36msquare |\x1b[0m remote line" in seen or "square |\x1b[0m remote line" in seen
     assert "prompt> answered" in seen
     assert "✓ \x1b[0mimage 0123456789ab built in 1.0 s" in seen

@@ -49,7 +49,7 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
             return st.tuples(*map(values, items))
         case origin, (_, item) if origin is Mapping or (origin and issubclass(origin, Mapping)):
             return st.dictionaries(st.text(max_size=5), values(item), max_size=3)
-    if dataclasses.is_dataclass(hint):
+    if dataclasses.is_dataclass(hint) or hasattr(hint, "_fields"):
         return records(hint)
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return st.sampled_from(hint)
@@ -67,8 +67,9 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
 
 
 def records(cls: Any) -> st.SearchStrategy[Any]:
-    hints = typing.get_type_hints(cls)
-    return st.builds(cls, **{f.name: values(hints[f.name]) for f in dataclasses.fields(cls)})
+    return st.builds(
+        cls, **{name: values(hint) for name, hint in typing.get_type_hints(cls).items()}
+    )
 
 
 @pytest.mark.parametrize(

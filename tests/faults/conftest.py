@@ -1,4 +1,4 @@
-"""One platform for each backend, shared by the whole suite; the sweep after each test; the table."""
+"""One platform for each module and backend; the sweep after each test; the table."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from tests.faults.views import ENGINE, Views
 from tests.leftovers import Leftovers
 
 
-@pytest.fixture(scope="session", params=BACKENDS)
+@pytest.fixture(scope="module", params=BACKENDS)
 def platform(request: pytest.FixtureRequest, home: Path) -> Iterator[Platform]:
-    """Tests with the same backend run one after the other, and share it."""
+    """The tests of a module with the same backend run one after the other, and share it."""
     docker = request.param == "docker"
     before, descriptors, shared = Leftovers.now(docker), _descriptors(), set(os.listdir("/dev/shm"))
     with open_platform(request.param) as platform:
         yield platform
     left = before.left_behind(docker)
-    assert not left, "left behind by the suite:\n" + "\n".join(left)
+    assert not left, "left behind by the module:\n" + "\n".join(left)
     assert _descriptors() <= descriptors + 2, "descriptors are left open"
     assert set(os.listdir("/dev/shm")) <= shared
 

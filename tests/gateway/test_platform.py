@@ -10,13 +10,17 @@ from pathlib import Path
 import httpx
 import pytest
 
+import minimodal
 from minimodal.cli.main import main
 from minimodal.errors import InvalidError, NotFoundError
 from minimodal.gateway.hosts import Kind, goal_of, is_ours, name_of
 from minimodal.gateway.resources import RESOURCES, openapi
 from minimodal.gateway.tokens import Guesses, TokenFile
+from minimodal.home import open_home
+from minimodal.host import Host
 from minimodal.types import WebEndpoint, WebRoute
 from tests.gateway import functions
+from tests.programming.conftest import wait_until
 
 
 def test_every_resource_answers_or_says_why(http: httpx.Client) -> None:
@@ -200,6 +204,22 @@ def test_tokens(tmp_path: Path) -> None:
         tokens.revoke(known.id)
     with pytest.raises(InvalidError):
         tokens.create("ada", ("everything",))
+
+
+def test_a_request_with_a_token_is_a_call_of_its_user(http: httpx.Client, host: Host) -> None:
+    tokens = TokenFile(open_home().config / "tokens.json")
+    header = {"authorization": f"Bearer {tokens.create('ada', ('web',))}"}
+    users, recent = [], host.engine.recent
+    for headers in ({}, header, {"authorization": "Bearer mm_00000000_wrong"}):
+        recent.clear()
+        assert http.get("/api/users/7", headers=headers).status_code == 200
+        wait_until(host, lambda: len(recent) > 0)
+        users.append(recent[0].call.user)
+    assert users == ["default", "ada", "default"]
+    minimodal.set_quota("ada", max_queued=0)
+    refused = http.get("/api/users/7", headers=header)
+    assert (refused.status_code, "max_queued" in refused.text) == (429, True)
+    minimodal.set_quota("ada")
 
 
 def test_guesses_are_bounded() -> None:

@@ -7,7 +7,9 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -15,10 +17,12 @@ import pytest
 from minimodal.errors import BuildError, ConflictError, InvalidError, NotFoundError
 from minimodal.home import Home, open_home
 from minimodal.image import Image
+from minimodal.images import lifecycle
 from minimodal.images.in_use import hold, unused
 from minimodal.images.layer_store import LayerStore
-from minimodal.images.lifecycle import inspect, list_images, prune, remove
+from minimodal.images.lifecycle import Pruned, StoredImage
 from minimodal.images.process_builder import ProcessBuilder
+from minimodal.images.shelves import HomeShelf
 
 NOW = 1_000_000.0
 
@@ -38,6 +42,22 @@ def layer(home: Home, digest: str, parent: str | None, age: float, size: int = 8
         store.commit(draft, digest, parent, {})
     os.utime(home.layers / digest, (NOW - age, NOW - age))
     return digest
+
+
+def list_images(home: Home) -> tuple[StoredImage, ...]:
+    return anyio.run(lifecycle.list_images, [HomeShelf(home)])
+
+
+def inspect(home: Home, digest: str) -> tuple[StoredImage, ...]:
+    return anyio.run(lifecycle.inspect, [HomeShelf(home)], digest)
+
+
+def remove(home: Home, digest: str) -> Pruned:
+    return anyio.run(lifecycle.remove, [HomeShelf(home)], digest)
+
+
+def prune(home: Home, **options: Any) -> Pruned:
+    return anyio.run(partial(lifecycle.prune, [HomeShelf(home)], **options))
 
 
 def names(home: Home) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,6 +24,16 @@ def running(request: pytest.FixtureRequest, host: Host) -> Iterator[Host]:
     """The module's `APP` runs."""
     with request.module.APP.run():
         yield host
+
+
+def wait_until(host: Host, holds: Callable[[], bool]) -> None:
+    """Wait for what the engine's loop changes and nobody announces."""
+
+    async def until() -> None:
+        while not holds():  # noqa: ASYNC110  # it changes without an event
+            await asyncio.sleep(0.005)
+
+    asyncio.run_coroutine_threadsafe(until(), host.loop).result(20)
 
 
 class Printed:

@@ -72,9 +72,7 @@ def test_without_a_network(backend: str) -> None:
     box.terminate()
 
 
-def test_functions_use_sandboxes_and_forward_ports(backend: str) -> None:
-    if backend == "docker":
-        pytest.skip("known gap: forward() from a function on Docker answers with nothing")
+def test_functions_use_sandboxes_and_forward_ports() -> None:
     with functions.app.run():
         assert functions.use_a_sandbox.remote("print(6 * 7); exit(5)") == ("42\n", 5)
         box = Sandbox.create()

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import select
-import signal
-import struct
 import subprocess
 import sys
-import termios
-import time
-from fcntl import ioctl
 from pathlib import Path
 
 import pytest
 
+from tests import ptys
 from tests.cli.conftest import environment
 from tests.test_examples import run as run_example
 
@@ -61,36 +54,18 @@ def test_a_command_in_a_functions_image(backend: str, tmp_path: Path) -> None:
 
 def test_an_interactive_shell(backend: str) -> None:
     """A terminal is handed over: keys, its size, and Ctrl-C go to the other side."""
-    child, terminal = pty.fork()
-    if child == 0:
-        os.execve(PROGRAM[0], PROGRAM, environment({"MINIMODAL_BACKEND": backend, "PS1": "$ "}))
-    ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 99, 0, 0))
-    try:
-        expect(terminal, b"$ ", b"# ")
-        os.write(terminal, b"stty size; test -t 0 && echo it is a $((1))tty\r")
-        assert b"33 99" in expect(terminal, b"it is a 1tty")
-        os.write(terminal, b"echo now it $((2))sleeps; sleep 600\r")
-        expect(terminal, b"it 2sleeps")
-        os.write(terminal, b"\x03")
-        os.write(terminal, b"exit 5\r")
-        expect(terminal, b"exit")
-    except BaseException:
-        os.kill(child, signal.SIGKILL)
-        raise
-    finally:
-        _, status = os.waitpid(child, 0)
-        os.close(terminal)
-    assert os.waitstatus_to_exitcode(status) == 5
-
-
-def expect(terminal: int, *wanted: bytes) -> bytes:
-    """Read until one of `wanted` has come; fails after 30 s."""
-    seen, deadline = b"", time.monotonic() + 30
-    while not any(each in seen for each in wanted):
-        ready, _, _ = select.select([terminal], [], [], max(0, deadline - time.monotonic()))
-        assert ready, f"{wanted!r} did not come in {seen!r}"
-        seen += os.read(terminal, 65536)
-    return seen
+    with ptys.program("shell", MINIMODAL_BACKEND=backend, PS1="$ ") as person:
+        person.expects(b"$ ", b"# ")
+        person.types(b"stty size; test -t 0 && echo it is a $((1))tty\r")
+        assert b"33 99" in person.expects(b"it is a 1tty")
+        person.resizes(22, 88)
+        person.types(b"stty size; echo the $((2))second\r")
+        assert b"22 88" in person.expects(b"the 2second")
+        person.types(b"echo now it $((2))sleeps; sleep 600\r")
+        person.expects(b"it 2sleeps")
+        person.types(b"\x03")
+        person.types(b"exit 5\r")
+        assert person.waits() == 5
 
 
 def test_wrong_arguments(backend: str) -> None:

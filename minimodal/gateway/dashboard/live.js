@@ -98,6 +98,11 @@ async function detail(answer) {
   try { return (await answer.json()).detail ?? answer.statusText; } catch { return answer.statusText; }
 }
 
+function thread({ name, frames }) {
+  const lines = frames.map(([file, line, func, text]) => `  ${file}:${line} ${func}\n    ${text}`);
+  return [name, ...lines].join("\n");
+}
+
 async function press(button) {
   const { copy, post, show, sure } = button.dataset;
   if (sure && !button.classList.contains("asked")) {
@@ -119,7 +124,7 @@ async function press(button) {
     const place = document.createElement("pre");
     place.className = "shown";
     place.tabIndex = 0;
-    place.textContent = (await answer.json()).text;
+    place.textContent = (await answer.json()).threads.map(thread).join("\n\n");
     body.append(place);
     return "shown";
   } catch {

@@ -1,8 +1,8 @@
 """From the engine's events to what a person should read: pure, no terminal in sight.
 
 `apply` takes one event and gives the lines that it is worth; what is under way at the moment is in
-`building` and `starting`, for a live display. Progress goes to stderr, the functions' own output to
-the stream that it was written to.
+`building`, `starting` and `maps`, for a live display. Progress goes to stderr, the functions' own
+output to the stream that it was written to.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 SHOWN_ID = 12
+QUICK = 0.3  # seconds: a build that ends sooner is not worth a line, nor is a map worth a bar
+MAP_LINE_EVERY = 10.0  # seconds between two plain lines about a map that goes on
 
 
 class Line(NamedTuple):
@@ -19,7 +21,7 @@ class Line(NamedTuple):
     stream: Literal["stdout", "stderr"]
     text: str
     source: str = ""
-    mark: Literal["", "done", "failed", "dim"] = ""
+    mark: Literal["", "done", "failed", "dim", "wake"] = ""  # wake: only draw the live display
 
 
 @dataclass(slots=True)
@@ -28,6 +30,41 @@ class Build:
 
     since: float
     last: str = ""
+    held: list[Line] = field(default_factory=list)  # not shown yet: it may be over at once
+
+
+@dataclass(slots=True, eq=False)
+class MapState:
+    """How far one map is. `total` is None where its inputs are not counted yet."""
+
+    function: str
+    total: int | None
+    since: float
+    done: int = 0
+    failed: int = 0
+    running: int = 0
+    said_at: float = 0.0
+    first_at: float | None = None  # when the first outcome came: before it containers started
+
+    def count(self, done: int, failed: int, now: float) -> None:
+        """So many inputs have an outcome now."""
+        if self.first_at is None and done:
+            self.first_at = now
+        self.done, self.failed = done, failed
+
+    def words(self, now: float) -> str:
+        """`120 of 500 done, 3 failed, 4 running, 61/s, 6.2 s left`: what is known of it."""
+        of = f" of {self.total:,}" if self.total is not None else ""
+        parts = [f"{self.done:,}{of} done"]
+        parts += [f"{self.failed:,} failed"] * bool(self.failed)
+        parts += [f"{self.running:,} running"] * bool(self.running)
+        seconds = now - (now if self.first_at is None else self.first_at)
+        if seconds >= QUICK:
+            rate = self.done / seconds
+            parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s")
+            if self.total and self.done < self.total:
+                parts.append(f"{shown_seconds((self.total - self.done) / rate)} left")
+        return ", ".join(parts)
 
 
 @dataclass(slots=True)
@@ -41,6 +78,7 @@ class Progress:
         default_factory=dict
     )  # function: container: since
     started: set[str] = field(default_factory=set)  # functions that had a container that was ready
+    maps: list[MapState] = field(default_factory=list)
 
     def apply(self, kind: str, name: str, at: float, fields: dict[str, Any]) -> list[Line]:
         """The lines that an event is worth; an event of an unknown kind is worth none."""
@@ -55,6 +93,7 @@ class Progress:
         """When the oldest thing that is under way began; None when nothing is."""
         times = [build.since for build in self.building.values()]
         times += [since for containers in self.starting.values() for since in containers.values()]
+        times += [each.since for each in self.maps]
         return min(times, default=None)
 
     def _log(self, name: str, at: float, fields: dict[str, Any]) -> list[Line]:
@@ -64,27 +103,60 @@ class Progress:
         text = str(fields.get("text", "")).rstrip("\r")
         return [Line(stream, text.rpartition("\r")[2], name)]  # of a progress bar: its last state
 
+    def begin_map(self, function: str, total: int | None, now: float) -> MapState:
+        """A map that began. Its owner changes it, and gives it to `end_map`."""
+        state = MapState(function, total, now, said_at=now)
+        self.maps.append(state)
+        return state
+
+    def map_line(self, state: MapState, now: float) -> list[Line]:
+        """What plain output says of a map that goes on: from time to time a line."""
+        if not self.verbose or self.quiet or now - state.said_at < MAP_LINE_EVERY:
+            return []
+        state.said_at = now
+        return [Line("stderr", f"{state.function}: {state.words(now)}", mark="dim")]
+
+    def end_map(self, state: MapState, now: float) -> list[Line]:
+        """The line that it is worth at its end: none if it was quick or short, and nothing failed."""
+        if state in self.maps:
+            self.maps.remove(state)
+        state.running = 0
+        took = now - state.since
+        if self.quiet or ((took < 1.0 or state.done < 10) and not state.failed):
+            return []
+        rate = f", {state.done / took:,.0f}/s" if took >= QUICK and state.done >= 10 * took else ""
+        failed = f", {state.failed:,} failed" if state.failed else ""
+        text = f"{state.function}: {state.done:,} done{failed} in {shown_seconds(took)}{rate}"
+        return [Line("stderr", text, mark="failed" if state.failed else "done")]
+
     def _image_build(self, name: str, at: float, fields: dict[str, Any]) -> list[Line]:
         new = name not in self.building
         build = self.building.setdefault(name, Build(at))
         build.last = str(fields.get("text", ""))
         if not self.verbose:
             return []
-        lines = [Line("stderr", f"image {name[:SHOWN_ID]}: {build.last}", mark="dim")]
-        return [Line("stderr", f"image {name[:SHOWN_ID]} is being built")] * new + lines
+        head = [Line("stderr", f"image {name[:SHOWN_ID]} is being built")] * new
+        build.held += [*head, Line("stderr", f"image {name[:SHOWN_ID]}: {build.last}", mark="dim")]
+        if at - build.since < QUICK:
+            return []
+        lines, build.held = build.held, []
+        return lines
 
     def _image_built(self, name: str, at: float, fields: dict[str, Any]) -> list[Line]:
-        if self.building.pop(name, None) is None:
+        build = self.building.pop(name, None)
+        seconds = fields.get("seconds")
+        if build is None or (isinstance(seconds, int | float) and seconds < QUICK):
             return []  # it was there already
-        return [
-            Line(
-                "stderr", f"image {name[:SHOWN_ID]} built{_in(fields.get('seconds'))}", mark="done"
-            )
-        ]
+        text = f"image {name[:SHOWN_ID]} built{_in(seconds)}"
+        return [*build.held, Line("stderr", text, mark="done")]
 
     def _image_failed(self, name: str, at: float, fields: dict[str, Any]) -> list[Line]:
-        self.building.pop(name, None)
-        return [Line("stderr", f"image {name[:SHOWN_ID]} failed to build", mark="failed")]
+        build = self.building.pop(name, None)
+        held = build.held if build else []
+        return [*held, Line("stderr", f"image {name[:SHOWN_ID]} failed to build", mark="failed")]
+
+    def _gateway_open(self, name: str, at: float, fields: dict[str, Any]) -> list[Line]:
+        return [Line("stderr", f"dashboard and web endpoints at {name}", mark="done")]
 
     def _container_starting(self, name: str, at: float, fields: dict[str, Any]) -> list[Line]:
         self.starting.setdefault(name, {})[str(fields.get("container"))] = at

@@ -1,0 +1,19 @@
+"""Modal's module name: `run_app(app)` and `deploy_app(app)` are `app.run()` and `app.deploy()`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .app import App, AppRun
+
+
+def run_app(app: App, *, client: Any = None, detach: bool = False, **ignored: Any) -> AppRun:
+    """`app.run()`: the app runs for the length of the block. Raises InvalidError if it runs already."""
+    del client, detach, ignored
+    return app.run()
+
+
+def deploy_app(app: App, name: str | None = None, *, tag: str = "", **ignored: Any) -> App:
+    """`app.deploy()`: record a version and serve it. Raises InvalidError where it has no name."""
+    del ignored
+    return app.deploy(name=name, tag=tag)

@@ -1,0 +1,37 @@
+"""The host's directories under a sandbox's, where something is mounted inside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from minimodal.backends.host_tree import has_hidden_mounts, overlays
+
+
+def bind(place: str, sources: Sequence[str]) -> list[str]:
+    return ["--ro-bind", sources[0], place]
+
+
+def test_mounts_that_nobody_may_look_at_are_left_out(tmp_path: Path) -> None:
+    """A Docker engine's layers come and go; a bind that held them failed when one went meanwhile."""
+    (tmp_path / "lib" / "docker" / "overlay2" / "one" / "merged").mkdir(parents=True)
+    (tmp_path / "lib" / "dpkg").mkdir()
+    (tmp_path / "lib" / "docker").chmod(0o710)
+    mounts = [str(tmp_path / "lib/docker/overlay2/one/merged")]
+    assert has_hidden_mounts(str(tmp_path), mounts)
+    made = dict(overlays(str(tmp_path), [], mounts, bind))
+    assert made[f"{tmp_path}/lib/docker"] == ["--dir", f"{tmp_path}/lib/docker"]
+    assert made[f"{tmp_path}/lib/dpkg"] == [
+        "--ro-bind",
+        f"{tmp_path}/lib/dpkg",
+        f"{tmp_path}/lib/dpkg",
+    ]
+    assert not [path for path in made if "overlay2" in path]
+
+
+def test_other_mounts_are_seen_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "hosts").touch()
+    (tmp_path / "data").mkdir()
+    mounts = [str(tmp_path / "hosts"), str(tmp_path / "data")]
+    assert not has_hidden_mounts(str(tmp_path), mounts)
+    assert dict(overlays(str(tmp_path), [], mounts, bind))[f"{tmp_path}/data"][0] == "--ro-bind"

@@ -1,0 +1,169 @@
+"""`minimodal run -i`: breakpoint(), pdb and interact() in containers get the terminal, one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import ptys
+from tests.cli.conftest import Program
+
+Write = Callable[[str, str], Path]
+
+SCRIPT = """
+import time
+app = minimodal.App("debugged")
+
+@app.function(timeout=2)
+def square(x: int) -> int:
+    factor = x
+    breakpoint()
+    found = x * factor
+    return found
+
+@app.function()
+async def awaited(x: int) -> int:
+    import pdb
+    pdb.set_trace()
+    return x + 1
+
+@app.function()
+def speaks(x: int) -> int:
+    print("spoken", x)
+    return x
+
+@app.cls()
+class Model:
+    @minimodal.enter()
+    def prepare(self) -> None:
+        self.value = 20
+        breakpoint()
+        print("value", self.value)
+
+    @minimodal.method()
+    def get(self) -> int:
+        return self.value
+
+@app.function(max_containers=2)
+def asks(name: str) -> str:
+    minimodal.interact()
+    return name + " " + input(f"What does {name} say? ")
+
+@app.local_entrypoint()
+def both() -> None:
+    print("answers:", sorted(asks.map(["a", "b"])))
+
+@app.local_entrypoint()
+def main(x: int = 7) -> None:
+    print("the result is", square.remote(x))
+
+@app.local_entrypoint()
+def quiet_meanwhile() -> None:
+    import threading
+    other = threading.Thread(target=lambda: [speaks.remote(n) for n in range(3)])
+    call = square.spawn(5)
+    other.start()
+    other.join()
+    print("the result is", call.get())
+"""
+
+
+def test_breakpoint_has_the_terminal_and_time_stands_still(backend: str, script: Write) -> None:
+    """The function's timeout is 2 s; the person takes longer."""
+    path = script("debugged.py", SCRIPT)
+    with ptys.program("run", "-i", f"{path}::main", MINIMODAL_BACKEND=backend) as person:
+        shown = person.expects(b"(Pdb) ")
+        assert b"the terminal is with square (fc-" in shown
+        assert b"found = x * factor" in shown
+        person.types(b"p ('size', *__import__('os').get_terminal_size())\r")
+        person.expects(b"('size', 99, 33)")
+        person.types(b"import time; time.sleep(2.5); print('sl' + 'ept')\r")
+        person.expects(b"slept\r\n")
+        person.types(b"print('go' + 'ing'); time.sleep(60)\r")
+        person.expects(b"going")
+        person.types(b"\x03")
+        person.expects(b"KeyboardInterrupt")
+        person.types(b"!factor = 6\r")
+        person.types(b"n\r")
+        person.expects(b"return found")
+        person.types(b"p found\r")
+        person.expects(b"42")
+        person.types(b"c\r")
+        person.expects(b"the result is 42")
+        assert person.waits() == 0
+
+
+def test_pdb_in_an_async_function_and_quit(backend: str, script: Write) -> None:
+    path = script("debugged.py", SCRIPT)
+    with ptys.program(
+        "run", "-i", f"{path}::awaited", "--x", "1", MINIMODAL_BACKEND=backend
+    ) as person:
+        person.expects(b"(Pdb) ")
+        person.types(b"q\r")
+        assert person.waits() == 1
+        assert b"BdbQuit" in person.seen
+
+
+def test_in_enter(script: Write) -> None:
+    path = script("debugged.py", SCRIPT)
+    with ptys.program("run", "-i", f"{path}::Model.get") as person:
+        person.expects(b"(Pdb) ")
+        person.types(b"self.value = 21\r")
+        person.types(b"c\r")
+        person.expects(b"value 21")
+        assert person.waits() == 0
+
+
+def test_one_at_a_time(backend: str, script: Write) -> None:
+    path = script("debugged.py", SCRIPT)
+    with ptys.program("run", "-i", f"{path}::both", MINIMODAL_BACKEND=backend) as person:
+        first = person.expects(b"say? ")
+        assert first.count(b"the terminal is with") == 1
+        person.types(b"hello\r")
+        second = person.expects(b"say? ")
+        assert second.count(b"the terminal is with") == 1
+        person.types(b"bye\r")
+        person.expects(b"answers: [")
+        assert person.waits() == 0
+        assert person.seen.count(b"What does") == 2
+
+
+def test_other_output_waits(script: Write) -> None:
+    path = script("debugged.py", SCRIPT)
+    with ptys.program("run", "-i", f"{path}::quiet_meanwhile") as person:
+        person.expects(b"(Pdb) ")
+        person.types(b"import time; time.sleep(1); print('a while ' + 'later')\r")
+        shown = person.expects(b"a while later")
+        person.expects(b"(Pdb) ")
+        person.types(b"c\r")
+        person.expects(b"the result is 25")
+        assert person.waits() == 0
+        assert b"spoken" not in shown
+        assert person.seen.count(b"spoken") == 3
+
+
+def test_the_run_can_be_ended_while_a_container_has_the_terminal(script: Write) -> None:
+    path = script("debugged.py", SCRIPT)
+    with ptys.program("run", "-i", f"{path}::main") as person:
+        person.expects(b"(Pdb) ")
+        person.types(b"\x1c")
+        person.expects(b"stopping")
+        assert person.waits() == 130
+
+
+@pytest.mark.parametrize("function", ["square", "awaited", "Model.get", "asks"])
+def test_without_i_the_error_names_it(program: Program, script: Write, function: str) -> None:
+    script("debugged.py", SCRIPT)
+    arguments = {"asks": ["--name", "a"], "Model.get": []}.get(function, ["--x", "1"])
+    result = program("run", f"debugged.py::{function}", *arguments)
+    assert result.returncode == 1
+    assert "minimodal run -i" in result.stderr
+
+
+def test_i_needs_a_terminal(program: Program, script: Write) -> None:
+    script("debugged.py", SCRIPT)
+    result = program("run", "-i", "debugged.py::main")
+    assert result.returncode == 2
+    assert "here is none" in result.stderr
