@@ -67,4 +67,4 @@ class Platform:
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
-    return api.problem_response(404, "There is nothing at this address.")
+    return problems.not_found("There is nothing at this address.")

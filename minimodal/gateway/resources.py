@@ -146,6 +146,7 @@ def openapi() -> dict[str, Any]:
         paths.setdefault(path, {})[each.method.lower()] = _operation(each)
     for path, what in (("/logs", "Output of functions"), ("/events", "Everything that happens")):
         paths[BASE + path] = {"get": _stream(what)}
+    paths |= _files()
     problem = {
         "type": "object",
         "properties": {
@@ -167,6 +168,30 @@ def openapi() -> dict[str, Any]:
     }
 
 
+def _files() -> dict[str, Any]:
+    path = f"{BASE}/volumes/{{name}}/files"
+    name = _parameter("name", "path", "string", True)
+    listing = {
+        "summary": "A directory of a volume",
+        "tags": ["storage"],
+        "parameters": [name, _parameter("path", "query", "string", False)],
+        "responses": {
+            "200": _content("Its files", "application/json", {"type": "object"}),
+            "default": _PROBLEM,
+        },
+    }
+    download = {
+        "summary": "A file of a volume, as a stream",
+        "tags": ["storage"],
+        "parameters": [name, _parameter("path", "path", "string", True)],
+        "responses": {
+            "200": _content("Its content", "application/octet-stream", {"type": "string"}),
+            "default": _PROBLEM,
+        },
+    }
+    return {path: {"get": listing}, path + "/{path}": {"get": download}}
+
+
 def _operation(resource: Resource) -> dict[str, Any]:
     names = [part[1:-1].removesuffix(":path") for part in resource.path.split("/") if "{" in part]
     parameters = [_parameter(name, "path", "string", True) for name in names]
@@ -178,9 +203,7 @@ def _operation(resource: Resource) -> dict[str, Any]:
         "parameters": parameters,
         "responses": {
             "200": _content("The answer", "application/json", {"type": "object"}),
-            "default": _content(
-                "A problem", "application/problem+json", {"$ref": "#/components/schemas/Problem"}
-            ),
+            "default": _PROBLEM,
         },
     }
     if resource.body:
@@ -211,3 +234,8 @@ def _parameter(name: str, where: str, kind: str, required: bool) -> dict[str, An
 
 def _content(text: str, kind: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"description": text, "content": {kind: {"schema": schema}}}
+
+
+_PROBLEM = _content(
+    "A problem", "application/problem+json", {"$ref": "#/components/schemas/Problem"}
+)

@@ -25,12 +25,12 @@ function replace(name, html) {
   const selection = getSelection();
   if (!selection.isCollapsed && place.contains(selection.anchorNode)) return; // somebody copies
   const scrolled = [...place.querySelectorAll(".scroll")].map((each) => each.scrollLeft);
-  const open = [...place.querySelectorAll("details[open]")].map(named);
+  const details = [...place.querySelectorAll("details")].map((each) => [named(each), each.open]);
   const focused = place.contains(document.activeElement) ? named(document.activeElement) : null;
   const stacks = place.querySelector(".shown");
   place.innerHTML = html;
   place.querySelectorAll(".scroll").forEach((each, n) => { each.scrollLeft = scrolled[n] ?? 0; });
-  open.forEach((which) => which && place.querySelector(which)?.setAttribute("open", ""));
+  for (const [which, open] of details) place.querySelector(which)?.toggleAttribute("open", open);
   if (stacks) place.append(stacks);
   if (focused) place.querySelector(focused)?.focus({ preventScroll: true });
 }
@@ -73,6 +73,7 @@ function append(html) {
   if (!still) log.scrollTop = log.scrollHeight;
 }
 
+for (const each of document.querySelectorAll("svg.lanes")) each.parentElement.scrollLeft = each.clientWidth;
 if (log) log.scrollTop = log.scrollHeight;
 for (const each of [search, errors]) each?.addEventListener("input", () => [...log.children].forEach(visible));
 

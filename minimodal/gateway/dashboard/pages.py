@@ -282,8 +282,8 @@ def frame(title: str, head: str, body: str) -> str:
 def section(part: Part, kind: str = "") -> Html:
     inner = tag("div", part.body, data_section=part.name or None, class_="body")
     title = [tag("h2", part.heading)] if part.heading else []
-    place = part.name or None
-    return tag("section", *title, inner, id=place, class_=f"card {part.name} {kind}".strip())
+    look = "card tiles" if part.name == "health" else f"card {kind}".strip()
+    return tag("section", *title, inner, id=part.name or None, class_=look)
 
 
 def _select(name: str, options: Mapping[str, str], given: Fields) -> Html:

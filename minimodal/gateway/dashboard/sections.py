@@ -29,6 +29,7 @@ from .words import (
 )
 
 LONGEST_ERROR = 100
+FEW = 4  # schedules, of which all next times are shown
 
 
 def health(s: Snapshot) -> Html:
@@ -110,7 +111,7 @@ def calls_table(calls: Sequence[dict[str, Any]], now: float) -> Html:
     for call in calls:
         begun, end = call.get("started"), call.get("finished")
         waited = (begun or end or now) - call["created"]
-        ran = None if begun is None else (end or now) - begun
+        ran = None if begun is None else max(0.0, (end or now) - begun)
         name = call["function"].partition("/")[2].partition("~")[0]
         error = call.get("error") or ""
         rows.append(
@@ -183,6 +184,7 @@ def _family(code: int) -> str:
 
 def schedules(s: Snapshot, key: str | None = None) -> Html:
     rows = []
+    few = "" if len(s.rows("schedule.list", "schedules")) <= FEW else None
     for row in s.rows("schedule.list", "schedules"):
         if key not in (None, row["key"]):
             continue
@@ -199,9 +201,8 @@ def schedules(s: Snapshot, key: str | None = None) -> Html:
         elif upcoming:
             zone = row["timezone"] if row["cron"] else "UTC"
             times = tag("ol", *(tag("li", _both(at, zone)) for at in upcoming), class_="times")
-            following = tag(
-                "details", tag("summary", ago(upcoming[0], s.now)), times, data_key=name
-            )
+            summary = tag("summary", ago(upcoming[0], s.now))
+            following = tag("details", summary, times, data_key=name, open=few)
         else:
             following = "–"
         rows.append(
