@@ -43,6 +43,7 @@ class Metrics:
             buckets=SECONDS,
             registry=self._registry,
         )
+        self._series: dict[tuple[tuple[str, str], int], tuple[Counter, Histogram]] = {}
         self.statuses: dict[tuple[str, str], Counts[int]] = {}  # by app and function
         self._tallies = _Tallies()
         self._registry.register(self._tallies)
@@ -51,10 +52,16 @@ class Metrics:
         """One finished request; status 0: the client left before there was an answer."""
         del method
         if route is not None:
-            known = self.statuses.setdefault((route.app, route.function), Counts())
-            known[status or 499] += 1
-            self._requests.labels(route.app, route.function, str(status or 499)).inc()
-            self._latency.labels(route.app, route.function).observe(seconds)
+            status = status or 499
+            names = (route.app, route.function)
+            series = self._series.get((names, status))
+            if series is None:  # looking up labels costs more than counting
+                requests = self._requests.labels(*names, str(status))
+                series = requests, self._latency.labels(*names)
+                self._series[names, status] = series
+            self.statuses.setdefault(names, Counts())[status] += 1
+            series[0].inc()
+            series[1].observe(seconds)
 
     def text(self, tallies: Mapping[str, Any]) -> bytes:
         """The whole page; `tallies` is the answer of function.tally."""
