@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .engine.events import Event
     from .engine.opening import Settings as EngineSettings
     from .gateway.door import Door, Settings
+    from .protocols import Reply
 
 DESCRIPTORS = 65536
 
@@ -216,6 +217,22 @@ class Host:
             tokens=open_home(config.home).config / "tokens.json",
         )
 
+    def _op_config(self, caller: Any, fields: Any, payload: Any) -> Reply:
+        """The settings in force, and where each came from."""
+        from .config import plain_value, settings
+        from .protocols import Reply
+
+        rows = [
+            {
+                "name": name,
+                "value": plain_value(getattr(self.config, name)),
+                "origin": self.config.origin(name),
+                "about": about,
+            }
+            for name, about in settings()
+        ]
+        return Reply({"settings": rows})
+
     async def _until_stop(self) -> None:
         """Stopping before it is ready cancels the start; afterwards the engine stops in good order."""
         import anyio
@@ -279,6 +296,7 @@ class Host:
                 open_door(engine.web, asker(self.client), self._gateway_settings())
             )
             self.door.on_open = lambda url: engine.events.publish("gateway.open", url)
+            engine.ops.add("engine.config", self._op_config)
             engine.web.serve_with(self.door.open, self.door.url_of, lambda: self.door.url)
             if self.role == "up":
                 await engine.hosting.host_all()
