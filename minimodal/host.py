@@ -166,7 +166,7 @@ class Host:
             if live is None:
                 idle.set_result(None)
             else:
-                live.waiters.append(lambda _: _call_in(self.loop, look))
+                live.then(lambda _: _call_in(self.loop, look))
 
         _call_in(self.loop, look)
         idle.result()
