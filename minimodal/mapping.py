@@ -6,6 +6,7 @@ taken, so an endless generator is a fine input. Results come in input order or a
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import (
@@ -208,13 +209,26 @@ class _MapRun(Generic[R]):
         self._sent = 0
         self._taken = 0
         self._exhausted = False
+        self._begun = False
         self._running: dict[int, Abandon] = {}
         self._landed: deque[tuple[int, Outcome]] = deque()
         self._waiting: dict[int, Outcome] = {}  # landed, and not yet its turn
         self._lock = threading.Lock()
         self._wake: Callable[[None], None] | None = None
 
+    def __del__(self) -> None:
+        if not self._begun and not sys.is_finalizing():
+            import logging
+
+            name = self._function.name
+            logging.getLogger("minimodal").warning(
+                "%s.map() was not iterated, so nothing ran: loop over it, or use %s.for_each()",
+                name,
+                name,
+            )
+
     async def advance(self) -> R:
+        self._begun = True
         while True:
             outcome = self._next_outcome()
             if outcome is not None:
