@@ -28,6 +28,7 @@ PLUMBING = (
     "runpy.py",
     "threading.py",
 )
+OURS = (PACKAGE, "/opt/minimodal/")  # here, and in a container
 LOG_LINES = 20
 CALLS = ("remote", "map", "starmap", "for_each", "spawn", "remote_gen", "local")
 
@@ -160,7 +161,7 @@ def _trim(part: traceback.TracebackException, seen: set[int]) -> None:
 
 def _user_frames(part: traceback.TracebackException) -> list[traceback.FrameSummary]:
     """All frames but ours, and but those that lead from us to the user's code."""
-    frames = [frame for frame in part.stack if not frame.filename.startswith(PACKAGE)]
+    frames = [frame for frame in part.stack if not frame.filename.startswith(OURS)]
     for is_start in (_is_own, lambda filename: not _is_plumbing(filename)):
         first = next((i for i, frame in enumerate(frames) if is_start(frame.filename)), None)
         if first is not None:
