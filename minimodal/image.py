@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 from .errors import InvalidError
 from .face import both
@@ -44,13 +44,12 @@ from .layers import (
     UvSync,
     Workdir,
 )
-from .recipe import Copy, Fixed, HasSecretId, PythonSource, Ready, Step, recipe_key
+from .recipe import Copy, Fixed, HasSecretId, PythonSource, Ready, Step, read_step, recipe_key
 
 if TYPE_CHECKING:
     from .home import Home
 
 P = ParamSpec("P")
-R = TypeVar("R")
 
 __all__ = ["FilePatternMatcher", "Image"]
 
@@ -62,10 +61,9 @@ Packages = str | Sequence[str]
 class Image:
     """Start with `Image.debian_slim()`, `from_registry` or `from_dockerfile`, then add steps.
 
-    Steps take `env` and `secrets` (variables while that step is built, never stored) and `force_build`
-    (anew, with all that follows). Those that install packages take uv's `index_url`, `extra_index_url`,
-    `find_links`, `pre` (releases too), `extra_options` (a text) and `uv_version` (accepted: the host's uv
-    is used). A step that fails raises ImageBuildError when the image is first used.
+    Steps take `env` and `secrets`, which are never stored, and `force_build` (anew, with all that follows).
+    Those that install take uv's `index_url`, `extra_index_url`, `find_links`, `pre`, `extra_options`, and
+    `uv_version`, without effect. One that fails raises ImageBuildError when the image is first used.
     """
 
     __slots__ = ("_force_from", "_mounts", "_steps")
@@ -96,10 +94,7 @@ class Image:
         force_build: bool = False,
         add_python: str | None = None,
     ) -> Image:
-        """Any image `tag` that has Python 3.10+, or gets one by `add_python="3.11"`.
-
-        `secret` logs in; `setup_dockerfile_commands` run first.
-        """
+        """Any image `tag` with Python 3.10+, or with `add_python="3.11"`; `secret` logs in, `setup_dockerfile_commands` run first."""
         if not isinstance(tag, str) or not tag.strip():
             raise InvalidError(
                 f"from_registry takes an image's tag, such as 'python:3.11-slim'; got {tag!r}"
@@ -454,8 +449,11 @@ class Image:
 
         With a home, snapshots of mounted files and pickles of `run_function` are kept there.
         """
-        layers = tuple(step.layer(home) for step in self._steps)
-        mounts = tuple(mount for step in self._mounts for mount in step.mounts(home))
+        count = len(self._steps) + len(self._mounts)
+        steps, adds = enumerate(self._steps, 1), enumerate(self._mounts, len(self._steps) + 1)
+        layers = tuple(read_step(n, count, step.layer, home) for n, step in steps)
+        read = [read_step(n, count, step.mounts, home) for n, step in adds]
+        mounts = tuple(mount for found in read for mount in found)
         force = 0 if forced() else self._force_from
         return ImageSpec(layers, mounts, force, self._recipe())
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from .errors import InvalidError
 from .ignore import Ignore
@@ -22,6 +22,8 @@ from .localfiles import local_file, tree
 
 if TYPE_CHECKING:
     from .home import Home
+
+R = TypeVar("R")
 
 
 class HasSecretId(Protocol):
@@ -182,12 +184,36 @@ def _find_module(name: str) -> list[tuple[Path, str]]:
     return [(Path(spec.origin), f"{target}.py")]
 
 
+_METHODS = {
+    "Base": "from_registry",
+    "PipInstall": "pip_install",
+    "UvSync": "uv_sync",
+    "AptInstall": "apt_install",
+    "RunCommands": "run_commands",
+    "RunFunction": "run_function",
+    "CopyFiles": "add files:",
+    "Workdir": "workdir",
+}
+
+
 def describe(layer: Layer) -> str:
     """The step in words, as build output and errors show it."""
     content: dict[str, Any] = {k: v for k, v in asdict(layer).items() if v}
-    kind = type(layer).__name__
+    kind = _METHODS.get(type(layer).__name__, type(layer).__name__)
+    files = content.get("files") or content.get("requirements")
+    if files and "packages" not in content:
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        return f"{kind} {files[0]['target']}{more}"
     for field in ("packages", "commands", "tag", "text", "path", "command", "name"):
         if value := content.get(field):
             text = " ".join(value) if isinstance(value, (list, tuple)) else str(value)
             return f"{kind} {text.splitlines()[0][:80]}"
     return kind
+
+
+def read_step(number: int, of: int, read: Callable[[Home | None], R], home: Home | None) -> R:
+    """What a step gives when its local files are read; what goes wrong says which step it was."""
+    try:
+        return read(home)
+    except (OSError, InvalidError) as error:
+        raise type(error)(f"step {number} of {of} of the image: {error}") from error

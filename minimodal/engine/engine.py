@@ -60,11 +60,11 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from .scheduler import FairQueue
-    from .session import Session
+    from .session import Gone, Session
 
 log = logging.getLogger("minimodal.engine")
 
-RECENT = 1000  # finished attached calls in `minimodal calls`
+RECENT = 1000  # finished calls in `minimodal calls` that are not on record, or ran just now
 KEPT_OUTCOMES = 10_000  # finished generators whose end can still be read by id
 
 
@@ -94,7 +94,8 @@ class Engine:
         self.apps: dict[str, App] = {}
         self.calls: dict[str, LiveCall] = {}
         self._kept: deque[str] = deque()  # finished calls in the order of their end
-        self.recent: deque[Ended] = deque(maxlen=RECENT)  # attached calls, for people
+        self.gone: deque[Gone] = deque(maxlen=RECENT)  # containers
+        self.recent: deque[Ended] = deque(maxlen=RECENT)  # finished calls, for people
         self.blobs: dict[str, bytes] = {}
         self.planner = Planner(self, nodes)
         self.durable: Durable
@@ -217,6 +218,12 @@ class Engine:
             f"{'; apps here: ' + ', '.join(known) if known else ''}"
         )
 
+    def sample(self) -> None:
+        """Note how long the queues are, for the charts."""
+        now = self.loop.time()
+        for pool in self.pools.values():
+            pool.tally.sample(now, len(pool.queue), len(pool.sessions))
+
     # --- calls ---------------------------------------------------------------------------------------
 
     def run(self, call: Call, done: Waiter) -> None:
@@ -284,8 +291,7 @@ class Engine:
         live.state = outcome.state
         call_id = live.call.id
         now = self.loop.time()
-        if not live.durable:
-            self.recent.append(ended(live, outcome, now))
+        self.recent.append(ended(live, outcome, now))
         if not live.keep:  # what is on record is read there
             del self.calls[call_id]
         else:

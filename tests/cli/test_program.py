@@ -104,7 +104,7 @@ def test_what_nobody_iterated_and_what_an_image_lacks_is_said(
     script("mistakes.py", MISTAKES)
     result = program("run", "-q", "mistakes.py")
     assert result.returncode == 1
-    assert "f.map() was not iterated, so nothing ran" in result.stderr
+    assert "f.map() was never iterated, so nothing ran" in result.stderr
     assert "'no_such_package' is not in the image of f" in result.stderr
     assert "Image.uv_pip_install('no_such_package')" in result.stderr
 
