@@ -99,7 +99,7 @@ def test_a_script_for_modal_runs(program: Program, place: Path, name: str) -> No
     backend = "bubblewrap" if name in BUBBLEWRAP else "process"
     result = program("run", "-q", script.name, MINIMODAL_BACKEND=backend)
     assert result.returncode == 0, result.stderr
-    from_functions = re.compile(r"[\w.]+ \| (in a container|bye)")
+    from_functions = re.compile(r"[\w.]+ \| (in a container|bye|Serving)")
     said = [line for line in result.stdout.splitlines() if not from_functions.match(line)]
     assert said == SAID[name], result.stderr
 
