@@ -43,6 +43,9 @@ class Method(Generic[P, R, L]):
         self.__wrapped__ = raw
         self.__doc__ = raw.__doc__
 
+    def __repr__(self) -> str:
+        return f"<method {self.owner}{'.' if self.owner else ''}{self.name}>"
+
     def __set_name__(self, owner: type, name: str) -> None:
         self.name, self.owner = name, owner.__name__
 
