@@ -130,6 +130,11 @@ class Volumes:
             for view in [view for views in self._views.values() for view in views]:
                 await self._commit_leniently(view)
 
+    async def reload_of(self, container: str) -> None:
+        """Bring what was committed into all views of a container, or a sandbox."""
+        for view in self._views.get(container, []):
+            await _in_thread(view.reload)
+
     async def _commit_leniently(self, view: View) -> None:
         try:
             problems = await _in_thread(partial(view.commit, lenient=True))

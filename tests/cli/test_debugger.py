@@ -16,7 +16,7 @@ SCRIPT = """
 import time
 app = minimodal.App("debugged")
 
-@app.function(timeout=2)
+@app.function(timeout=2, startup_timeout=60)
 def square(x: int) -> int:
     factor = x
     breakpoint()
