@@ -46,16 +46,16 @@ class IdleViews:
         self._views[key] = view, self._clock.monotonic()
         if earlier is not None:
             await to_thread.run_sync(earlier[0].remove)
-        await self.drop(lambda place, since, _: place >= KEPT)
+        await self.drop(lambda rank, since, _: rank >= KEPT)
 
     async def drop_old(self) -> None:
         limit = self._clock.monotonic() - KEPT_SECONDS
         await self.drop(lambda _, since, __: since < limit)
 
     async def drop(self, wanted: Callable[[int, float, Key], bool]) -> bool:
-        """Remove those that `wanted` says, of their place from the newest on, age and key."""
-        newest_first = list(reversed(self._views.items()))
-        gone = [key for n, (key, (_, since)) in enumerate(newest_first) if wanted(n, since, key)]
+        """Remove those that `wanted` names, by rank (0: the newest), time of arrival, and key."""
+        newest_first = enumerate(reversed(self._views.items()))
+        gone = [key for rank, (key, (_, since)) in newest_first if wanted(rank, since, key)]
         views = [self._views.pop(key)[0] for key in gone]
         for view in views:
             await to_thread.run_sync(view.remove)
@@ -63,4 +63,5 @@ class IdleViews:
 
 
 def _is_worth_keeping(view: View) -> bool:
+    view.store.require()
     return view.has_files and view.is_untouched()

@@ -87,16 +87,18 @@ class View:
 
     def is_untouched(self) -> bool:
         """Whether it is what it was when it was filled, in each byte, mode and attribute."""
-        return self._looks() == self._as_filled
+        with self._lock:
+            return self._looks() == self._as_filled
 
     def renew(self, directory: Path, target: str) -> None:
         """Let another container have an untouched view: in a new place, with what is committed now."""
-        os.rename(self.directory, directory)
-        self.directory, self.target = directory, target
-        self.files, self._staging = directory / "files", directory / "staging"
-        with wrapped(self.directory, f"a view of volume {self.store.id}"), self.store.storing():
+        what = f"a view of volume {self.store.id}"
+        with self._lock, self.store.storing(), wrapped(directory, what):
+            os.rename(self.directory, directory)
+            self.directory, self.target = directory, target
+            self.files, self._staging = directory / "files", directory / "staging"
             self._bring(part_of(self.store.tree(), self.prefix))
-        self._as_filled = self._looks()
+            self._as_filled = self._looks()
 
     def _looks(self) -> dict[str, Fingerprint]:
         beneath = Beneath(self.files)
