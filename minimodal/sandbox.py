@@ -314,6 +314,14 @@ class Sandbox:
         return Image(tuple(Ready(layer) for layer in spec.layers), mounts)
 
     @both
+    async def reload_volumes(self, /) -> None:
+        """Commit what it has written into its volumes, and bring in what others have committed.
+
+        Raises SandboxTerminatedError where it has ended.
+        """
+        await context.ask("sandbox.reload", id=self._id)
+
+    @both
     async def tunnels(self, /, timeout: float = 50) -> dict[int, Tunnel]:
         """Where the ports that were given to `create` can be reached on this machine, within `timeout` seconds."""
         reply = await context.ask("sandbox.tunnels", id=self._id, wait=timeout)

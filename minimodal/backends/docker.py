@@ -45,7 +45,7 @@ from .docker_spec import (
     create_request,
 )
 from .host_settings import HostSettings, host_settings
-from .mounts import give, resolve_mounts, spread
+from .mounts import resolve_mounts, spread
 from .sockets import SocketDirectories, serve, sweep
 
 log = logging.getLogger(__name__)
@@ -95,6 +95,10 @@ class DockerBackend:
 
     def __repr__(self) -> str:
         return f"<DockerBackend {self._api.host}>"
+
+    @property
+    def file_owner(self) -> int | None:
+        return int(self._user.partition(":")[0]) if os.geteuid() == 0 else None
 
     def describe(self) -> Capabilities:
         return capabilities(self._api.host, self._api.info)
@@ -174,8 +178,6 @@ class DockerBackend:
         if spec.command is None:
             binds += [Bind(str(path), target) for path, target in packages(self._home)]
         for mount in spread(resolve_mounts(self._home, (*spec.image.mounts, *spec.mounts))):
-            if os.geteuid() == 0:
-                give(mount, int(self._user.partition(":")[0]))
             binds.append(Bind(str(mount.source), mount.target, mount.read_only))
         return binds
 

@@ -180,3 +180,17 @@ def test_names_that_modal_has_removed_say_what_to_write(name: str) -> None:
     with pytest.raises(AttributeError, match=re.escape(f"write minimodal.{GONE[name]}")):
         getattr(minimodal, name)
     assert not hasattr(minimodal, "nonsense")
+
+
+def test_modals_exceptions_can_be_imported_and_caught() -> None:
+    from minimodal import exception
+
+    names = (
+        "AlreadyExistsError AsyncUsageWarning AuthError ClientClosed ConflictError DeprecationError "
+        "DeserializationError Error ExecTimeoutError ExecutionError FunctionTimeoutError "
+        "ImageBuildError InputCancellation InternalError InvalidError NotFoundError "
+        "OutputExpiredError PendingDeprecationError RemoteError ResourceExhaustedError "
+        "SandboxTerminatedError SandboxTimeoutError SerializationError ServerWarning TimeoutError"
+    ).split()
+    assert [name for name in names if not issubclass(getattr(exception, name), BaseException)] == []
+    assert issubclass(exception.ExecTimeoutError, exception.TimeoutError)
