@@ -6,6 +6,7 @@ with the reason, and fails instead when MINIMODAL_REQUIRE_DOCKER=1 says that an 
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -67,6 +68,13 @@ def home(scratch: Path) -> Iterator[Path]:
             from tests.docker_engine import forget_images
 
             forget_images(open_home(None))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collected() -> Iterator[None]:
+    """What a module forgot to close is reported in that module, not wherever garbage is collected."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)
