@@ -32,10 +32,6 @@ FAILS: dict[str, tuple[Callable[[Image], Image], str]] = {
         lambda base: base.run_commands("true", "echo the tail >&2; exit 7").run_commands("true"),
         r"step 3 of 4 failed with exit code 7: echo the tail.*\n    the tail\nSteps 1 to 2 are kept",
     ),
-    "Debian package": (
-        lambda base: base.apt_install("no-such-package-of-ours"),
-        r"step 3 of 3 failed with exit code 100: apt-get install no-such.*Unable to locate package",
-    ),
     "Dockerfile": (
         lambda base: base.dockerfile_commands("RUN true", "RUN echo the tail; exit 9"),
         r"step \d of \d failed with exit code 9: .*echo the tail; exit 9\n.*    the tail",
