@@ -18,6 +18,7 @@ from .errors import InvalidError
 from .face import both
 from .ignore import NON_PYTHON_FILES, FilePatternMatcher, Ignore, ignore_from
 from .image_arguments import (
+    added_python,
     check_remote_path,
     check_uv_version,
     check_version,
@@ -34,9 +35,9 @@ from .layers import (
     AptInstall,
     Base,
     Cmd,
-    Dockerfile,
     Entrypoint,
     ImageSpec,
+    PipInstall,
     RunCommands,
     RunFunction,
     SetEnv,
@@ -99,9 +100,7 @@ class Image:
             raise InvalidError(
                 f"from_registry takes an image's tag, such as 'python:3.11-slim'; got {tag!r}"
             )
-        if add_python is not None:
-            add_python = check_version("add_python", add_python)
-        base = Base(tag.strip(), python_of_tag(tag), add_python)
+        base = Base(tag.strip(), python_of_tag(tag), added_python(add_python))
         first = Ready(base, secrets_of([secret]))
         image = Image((first,), (), 0 if force_build else None)
         return image.dockerfile_commands(*setup_dockerfile_commands)
@@ -122,19 +121,9 @@ class Image:
 
         Without `ignore`, a `.dockerignore` beside the Dockerfile or in the context is honoured.
         """
-        from .recipe_files import DockerStep
+        from .recipe_files import docker_step
 
-        if add_python is not None:
-            add_python = check_version("add_python", add_python)
-        args = env_items("build_args", build_args)
-        rest = Dockerfile("", build_args=args, add_python=add_python, env=env_items("env", env))
-        step = DockerStep(
-            Path(path),
-            Path(context_dir or "."),
-            None if ignore is None else ignore_from(ignore),
-            rest,
-            secrets_of(secrets),
-        )
+        step = docker_step(Path(path), context_dir, env, secrets, build_args, ignore, add_python)
         return Image((step,), (), 0 if force_build else None)
 
     def pip_install(
@@ -151,12 +140,10 @@ class Image:
     ) -> Image:
         """Install packages. `uv` does it, with one cache shared by all builds."""
         names = packages_of("pip_install", "packages", packages)
-        if not names:
-            return self
         options = pip_options(
             names, index_url, extra_index_url, find_links, pre, extra_options, env
         )
-        return self._step(Ready(options, secrets_of(secrets)), force_build)
+        return self._install(options, (), secrets, force_build)
 
     def uv_pip_install(
         self,
@@ -173,21 +160,13 @@ class Image:
         secrets: Secrets = None,
     ) -> Image:
         """Install packages and the files in `requirements` in one step."""
-        from .recipe_files import Requirements
-
         check_uv_version(uv_version)
         names = packages_of("uv_pip_install", "packages", packages)
         files = strings("uv_pip_install", "requirements", requirements or ())
-        if not names and not files:
-            return self
         options = pip_options(
             names, index_url, extra_index_url, find_links, pre, extra_options, env
         )
-        step: Step = Ready(options, secrets_of(secrets))
-        if files:
-            paths = tuple(Path(file) for file in files)
-            step = Requirements(paths, options, secrets_of(secrets))
-        return self._step(step, force_build)
+        return self._install(options, files, secrets, force_build)
 
     def pip_install_from_requirements(
         self,
@@ -203,11 +182,8 @@ class Image:
         secrets: Secrets = None,
     ) -> Image:
         """Install what the local file `requirements_txt` lists. Its content is what the cache looks at."""
-        from .recipe_files import Requirements
-
         options = pip_options((), index_url, extra_index_url, find_links, pre, extra_options, env)
-        step = Requirements((Path(requirements_txt),), options, secrets_of(secrets))
-        return self._step(step, force_build)
+        return self._install(options, (requirements_txt,), secrets, force_build)
 
     def pip_install_from_pyproject(
         self,
@@ -298,19 +274,13 @@ class Image:
         build_args: Mapping[str, str] | None = None,
     ) -> Image:
         """Instructions of a Dockerfile, `dockerfile_commands`, on top of this image."""
-        from .recipe_files import DockerStep
-
         lines = strings("dockerfile_commands", "dockerfile_commands", dockerfile_commands)
         if not lines:
             return self
-        args = env_items("build_args", build_args)
-        step = DockerStep(
-            "\n".join(lines),
-            Path(context_dir or "."),
-            None if ignore is None else ignore_from(ignore),
-            Dockerfile("", build_args=args, env=env_items("env", env)),
-            secrets_of(secrets),
-        )
+        text = "\n".join(lines)
+        from .recipe_files import docker_step
+
+        step = docker_step(text, context_dir, env, secrets, build_args, ignore)
         return self._step(step, force_build)
 
     def run_function(
@@ -490,6 +460,21 @@ class Image:
         if force is None and force_build:
             force = len(self._steps)
         return Image((*self._steps, step), (), force)
+
+    def _install(
+        self,
+        options: PipInstall,
+        files: Sequence[str | os.PathLike[str]],
+        secrets: Secrets,
+        force_build: bool,
+    ) -> Image:
+        """Packages, and what requirement files list; nothing at all is no step."""
+        from .recipe_files import Requirements
+
+        step: Step = Ready(options, secrets_of(secrets))
+        if files:
+            step = Requirements(tuple(map(Path, files)), options, secrets_of(secrets))
+        return self._step(step, force_build) if files or options.packages else self
 
     def _add(self, step: Copy | PythonSource, copy: bool) -> Image:
         if copy:

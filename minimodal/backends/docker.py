@@ -112,6 +112,7 @@ class DockerBackend:
     ) -> AsyncIterator[DockerContainer]:
         """See `Backend.launch`. The container shares a network namespace unless it must not."""
         spec = replace(spec, runtime=spec.runtime or self._runtime)
+        self._builder.note_use(spec.image)
         with self._sockets.new() as directory:
             # Open to the container's user; the home's own 0700 keeps other users of the host out.
             directory.chmod(0o755)  # microseconds
