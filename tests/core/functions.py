@@ -130,19 +130,19 @@ def gives(what: str) -> Any:
     return {"refuses": Refuses, "explodes": Explodes, "number": lambda: 1}[what]()
 
 
-@app.function(timeout=1)
+@app.function(timeout=1, startup_timeout=30)
 def sleeps(seconds: float) -> float:
     time.sleep(seconds)
     return seconds
 
 
-@app.function(timeout=1)
+@app.function(timeout=1, startup_timeout=30)
 def holds_the_gil() -> bool:
     """Catastrophic backtracking inside the C code of `re`: no signal handler runs."""
     return re.match(r"(a+)+$", "a" * 40 + "b") is None
 
 
-@app.function(timeout=1)
+@app.function(timeout=1, startup_timeout=30)
 async def async_sleeps(seconds: float) -> float:
     await asyncio.sleep(seconds)
     return seconds
