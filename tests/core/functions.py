@@ -75,6 +75,14 @@ def where() -> dict[str, Any]:
 
 
 @app.function()
+def which_python(n: int) -> Iterator[str]:
+    """The version that runs it, n times; then an exception of the script's own."""
+    for _ in range(n):
+        yield "{}.{}".format(*sys.version_info)
+    raise Custom(n, why="it is over")
+
+
+@app.function()
 def count(n: int) -> Iterator[int]:
     yield from range(n)
 
