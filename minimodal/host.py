@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .engine.events import Event
     from .engine.opening import Settings as EngineSettings
     from .gateway.door import Door, Settings
+    from .protocols import Reply
 
 DESCRIPTORS = 65536
 
@@ -133,6 +134,19 @@ class Host:
         pools = tuple(self.engine.pools.values())
         return sum(pool.running for pool in pools if pool.name == function)
 
+    def totals(self) -> dict[str, Any]:
+        """What its calls came to so far: calls, failed, containers, and seconds of work."""
+        if not self._ready.done() or self._ready.exception() is not None:
+            return {"calls": 0, "failed": 0, "containers": 0, "busy": 0.0}
+        total = self.engine.total
+        ended = sum(total.states.values())
+        return {
+            "calls": ended,
+            "failed": ended - total.states["ok"] - total.states["cancelled"],
+            "containers": sum(total.cold_starts.counts),
+            "busy": round(total.service.total, 3),
+        }
+
     def is_running(self) -> bool:
         self._awaited = True
         return self._thread is not None and self._thread.is_alive()
@@ -153,7 +167,7 @@ class Host:
             if live is None:
                 idle.set_result(None)
             else:
-                live.waiters.append(lambda _: _call_in(self.loop, look))
+                live.then(lambda _: _call_in(self.loop, look))
 
         _call_in(self.loop, look)
         idle.result()
@@ -202,6 +216,22 @@ class Host:
             names=config.host_names,
             tokens=open_home(config.home).config / "tokens.json",
         )
+
+    def _op_config(self, caller: Any, fields: Any, payload: Any) -> Reply:
+        """The settings in force, and where each came from."""
+        from .config import plain_value, settings
+        from .protocols import Reply
+
+        rows = [
+            {
+                "name": name,
+                "value": plain_value(getattr(self.config, name)),
+                "origin": self.config.origin(name),
+                "about": about,
+            }
+            for name, about in settings()
+        ]
+        return Reply({"settings": rows})
 
     async def _until_stop(self) -> None:
         """Stopping before it is ready cancels the start; afterwards the engine stops in good order."""
@@ -266,6 +296,7 @@ class Host:
                 open_door(engine.web, asker(self.client), self._gateway_settings())
             )
             self.door.on_open = lambda url: engine.events.publish("gateway.open", url)
+            engine.ops.add("engine.config", self._op_config)
             engine.web.serve_with(self.door.open, self.door.url_of, lambda: self.door.url)
             if self.role == "up":
                 await engine.hosting.host_all()

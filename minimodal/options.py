@@ -6,8 +6,6 @@ ignored or refused on one machine is in compat.py.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
@@ -299,5 +297,8 @@ _CHECKS: dict[str, Any] = {
 
 def variant_name(changes: Mapping[str, Any]) -> str:
     """What tells a variant's pool from others of its function: equal for equal changes."""
+    import hashlib  # neither is needed in a container
+    import json
+
     text = json.dumps(changes, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

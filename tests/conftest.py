@@ -15,9 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.leftovers import Leftovers, adopt_orphans
 from tests.needs import missing_bubblewrap, missing_docker
+
+settings.register_profile("ours", deadline=None)  # of one example: the machine may be busy
+settings.load_profile("ours")
 
 BACKENDS = [
     "process",

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from minimodal.types import Call, CallState, Failure, Outcome, Payload
+from minimodal.types import EMPTY, Call, CallState, Failure, Outcome, Payload
 
 from .input_window import InputWindow
 
@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from .pool import Pool
     from .slot import Slot
 
+SMALL = 512  # bytes of a value that is remembered, for people to see
+
 Waiter = Callable[[Outcome], None]
+
+ON_RECORD = Payload(b"")
+"""Stands for the input of a durable call that waits long: it is read from the store when it runs."""
 
 
 class LiveCall:
@@ -25,8 +30,8 @@ class LiveCall:
         "attempts",
         "call",
         "cleared",
-        "durable",
-        "inputs",
+        "cold",
+        "container",
         "losses",
         "outcome",
         "pool",
@@ -55,15 +60,42 @@ class LiveCall:
         self.retry: Callable[[], None] | None = None  # cancels the wait before the next attempt
         self.queued_at = queued_at
         self.started_at = queued_at
-        self.durable = call.durable
+        self.container = ""  # that had it last
+        self.cold = 0.0  # seconds of its wait in which that container was starting
         self.attempt = 0  # of a durable call: attempts that are on record
         self.cleared = False  # of a durable call: the next attempt is on record
         self.recording = False  # of a durable call: its outcome is being recorded
-        self.waiters: list[Waiter] = []
+        self.waiters: list[Waiter] | tuple[()] = ()  # a million queued calls have none
         self.waiting = 0  # nested calls that its user code waits for
         self.stalling = 0  # of those, the ones that block its executor's loop
-        self.stream = StreamBuffer() if call.stream else None
-        self.inputs = InputWindow() if call.web else None
+        self.stream = StreamBuffer(call.web) if call.stream else None
+
+    @property
+    def durable(self) -> bool:
+        """On record: it outlives the engine."""
+        return self.call.durable
+
+    @property
+    def inputs(self) -> InputWindow | None:
+        """What a web request's client sends on."""
+        return self.stream.inputs if self.stream is not None else None
+
+    @property
+    def keep(self) -> bool:
+        """Its end is read by id from memory: a generator's, which is not on record."""
+        return self.call.stream and not self.call.web
+
+    def then(self, waiter: Waiter) -> None:
+        """Call `waiter` with the outcome once there is one."""
+        if self.waiters:
+            self.waiters.append(waiter)
+        else:
+            self.waiters = [waiter]
+
+    def forget(self, waiter: Waiter) -> None:
+        """Do not call `waiter` after all."""
+        if self.waiters and waiter in self.waiters:
+            self.waiters.remove(waiter)
 
     @property
     def decided(self) -> bool:
@@ -77,10 +109,11 @@ class LiveCall:
 class StreamBuffer:
     """Items that were yielded and not yet taken. The credits of the producer bound it."""
 
-    __slots__ = ("_items", "_wake", "produced")
+    __slots__ = ("_items", "_wake", "inputs", "produced")
 
-    def __init__(self) -> None:
+    def __init__(self, web: bool) -> None:
         self.produced = False
+        self.inputs = InputWindow() if web else None
         self._items: deque[Payload] = deque()
         self._wake: Callable[[], None] | None = None
 
@@ -103,7 +136,7 @@ class StreamBuffer:
 
 
 class Ended(NamedTuple):
-    """What is remembered of a finished attached call, without its values. Times are the loop's."""
+    """What is remembered of a finished call, without its values. Times are the loop's."""
 
     call: Call
     pool: Pool
@@ -114,6 +147,10 @@ class Ended(NamedTuple):
     queued_at: float
     started_at: float
     finished_at: float
+    container: str
+    cold: float
+    input: Payload  # of a small one, for people; else EMPTY
+    value: Payload
 
 
 def ended(live: LiveCall, outcome: Outcome, now: float) -> Ended:
@@ -128,7 +165,15 @@ def ended(live: LiveCall, outcome: Outcome, now: float) -> Ended:
         live.queued_at,
         live.started_at,
         now,
+        live.container,
+        live.cold,
+        _if_small(live.call.payload),
+        _if_small(outcome.value or EMPTY),
     )
+
+
+def _if_small(payload: Payload) -> Payload:
+    return payload if len(payload.data) <= SMALL and not payload.buffers else EMPTY
 
 
 def failed(state: CallState, kind: str, message: str, attempts: int = 1) -> Outcome:
