@@ -17,7 +17,6 @@ from tests.conftest import BACKENDS
 from tests.deploy.program import Running, running
 from tests.deploy.shop import edit
 
-START_OF_PYTHON = 0.07  # seconds, with asyncio, where nothing else runs
 EMBEDDED = BACKENDS[:2]  # process, bubblewrap
 
 
@@ -33,6 +32,13 @@ def served(own_home: Path, script: Path) -> Iterator[Running]:
         program.wait_for("Ready in")
         yield program
     lookup.disconnect()
+
+
+def slowness() -> float:
+    """How many times as long as on an idle machine Python takes to start."""
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import asyncio"], check=True)
+    return (time.monotonic() - began) / 0.07
 
 
 def version() -> int:
@@ -68,7 +74,7 @@ def test_new_code_answers_within_a_second_of_being_saved(
         program.wait_for("Ready in")
         url = minimodal.Function.from_name("shop", "page").get_web_url()
         assert url is not None
-        took, starts = [], []
+        took, starts = [], [slowness()]
         with httpx.Client(timeout=20) as client:
             assert client.get(url).json() == {"version": 1}
             for number in (2, 3, 4):
@@ -79,10 +85,9 @@ def test_new_code_answers_within_a_second_of_being_saved(
                     time.sleep(0.01)  # a busy loop would take the core that it waits for
                 took.append(time.monotonic() - saved)
                 program.wait_for("Ready in")
-                began = time.monotonic()
-                subprocess.run([sys.executable, "-c", "import asyncio"], check=True)
-                starts.append((time.monotonic() - began) / START_OF_PYTHON)
-        assert min(took) < max(1.0, min(starts)), (took, starts)
+                starts.append(slowness())
+        fast = (t < max(1.0, *around) for t, *around in zip(took, starts, starts[1:], strict=False))
+        assert any(fast), (took, starts)
     lookup.disconnect()
 
 
