@@ -11,7 +11,7 @@ import atexit
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import context
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .gateway.door import Door, Settings
     from .protocols import Reply
 
-STOP_TIMEOUT = 30.0
+DESCRIPTORS = 65536
 
 
 class BackendSettings(NamedTuple):
@@ -134,6 +134,19 @@ class Host:
         pools = tuple(self.engine.pools.values())
         return sum(pool.running for pool in pools if pool.name == function)
 
+    def totals(self) -> dict[str, Any]:
+        """What its calls came to so far: calls, failed, containers, and seconds of work."""
+        if not self._ready.done() or self._ready.exception() is not None:
+            return {"calls": 0, "failed": 0, "containers": 0, "busy": 0.0}
+        total = self.engine.total
+        ended = sum(total.states.values())
+        return {
+            "calls": ended,
+            "failed": ended - total.states["ok"] - total.states["cancelled"],
+            "containers": sum(total.cold_starts.counts),
+            "busy": round(total.service.total, 3),
+        }
+
     def is_running(self) -> bool:
         self._awaited = True
         return self._thread is not None and self._thread.is_alive()
@@ -154,7 +167,7 @@ class Host:
             if live is None:
                 idle.set_result(None)
             else:
-                live.waiters.append(lambda _: _call_in(self.loop, look))
+                live.then(lambda _: _call_in(self.loop, look))
 
         _call_in(self.loop, look)
         idle.result()
@@ -234,6 +247,7 @@ class Host:
                 await self._main(stop)
 
     async def _main(self, stop: anyio.Event) -> None:
+        _raise_descriptor_limit()
         from .backends.choose import open_best
         from .engine.client import LoopClient
         from .engine.objects import open_objects
@@ -297,6 +311,17 @@ def _innermost(error: BaseException) -> BaseException:
     """The one error in task groups around it."""
     inner: tuple[BaseException, ...] = getattr(error, "exceptions", ())
     return _innermost(inner[0]) if len(inner) == 1 else error
+
+
+def _raise_descriptor_limit() -> None:
+    """1,024 descriptors, the usual soft limit, are few for an engine with many containers."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft < wanted:
+        with suppress(ValueError, OSError):  # macOS has a limit below the one that it tells
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _call_in(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:

@@ -87,8 +87,6 @@ class Call:
     stream: bool = False  # a generator: items are read with call.next
     web: bool = False  # a web request: payload and items are asgi_messages, more comes as INPUT
     durable: bool = False  # recorded in the store before it is accepted
-    group: str | None = None  # the map or spawn_map it belongs to
-    index: int = 0  # position in the group
 
 
 class Failure(NamedTuple):

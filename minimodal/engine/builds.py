@@ -31,6 +31,11 @@ class Builds:
         """The image of a function, where it is built."""
         return self._images.get(_key(spec.image)) if spec.image else None
 
+    def forget(self, pool: Pool) -> None:
+        """A pool's image is gone: whoever needs it next has it built."""
+        self._images.pop(_key(pool.spec.image), None)
+        pool.image = None
+
     async def build_all(self, images: Iterable[ImageSpec]) -> None:
         """Build at the same time; the first failure is raised as itself and ends the others."""
         failures: list[Error] = []

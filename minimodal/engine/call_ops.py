@@ -112,7 +112,9 @@ class CallOps:
             # First of all the caller waits: its own slot must not be given this call if it is stalled.
             with engine.waiting(call.parent, bool(fields.get("stalls"))):
                 live = await engine.durable.accept(call) if call.durable else engine.accept(call)
-                return outcome_reply(await self._engine.outcome_of(live))
+                if live is None:
+                    return outcome_reply(await engine.durable.wait(call.id))
+                return outcome_reply(await engine.outcome_of(live))
         except BaseException:
             self._engine.cancel(call.id)
             raise
@@ -123,13 +125,13 @@ class CallOps:
         if call.durable:
             await self._engine.durable.accept(call)
         else:  # a generator's items are not kept, so neither is its call
-            self._engine.accept(call, keep=True)
+            self._engine.accept(call)
         return Reply({"id": call.id})
 
     def call_open(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         """Accept a generator's call; its items are read with call.next."""
         call = self._call(caller, fields, payload)
-        self._engine.accept(call, keep=True)
+        self._engine.accept(call)
         return Reply({"id": call.id})
 
     async def call_wait(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:

@@ -18,6 +18,9 @@ SMALL = 512  # bytes of a value that is remembered, for people to see
 
 Waiter = Callable[[Outcome], None]
 
+ON_RECORD = Payload(b"")
+"""Stands for the input of a durable call that waits long: it is read from the store when it runs."""
+
 
 class LiveCall:
     """One accepted call. Its outcome is set once, by `Engine.finish`, and never changed."""
@@ -29,8 +32,6 @@ class LiveCall:
         "cleared",
         "cold",
         "container",
-        "durable",
-        "inputs",
         "losses",
         "outcome",
         "pool",
@@ -61,15 +62,40 @@ class LiveCall:
         self.started_at = queued_at
         self.container = ""  # that had it last
         self.cold = 0.0  # seconds of its wait in which that container was starting
-        self.durable = call.durable
         self.attempt = 0  # of a durable call: attempts that are on record
         self.cleared = False  # of a durable call: the next attempt is on record
         self.recording = False  # of a durable call: its outcome is being recorded
-        self.waiters: list[Waiter] = []
+        self.waiters: list[Waiter] | tuple[()] = ()  # a million queued calls have none
         self.waiting = 0  # nested calls that its user code waits for
         self.stalling = 0  # of those, the ones that block its executor's loop
-        self.stream = StreamBuffer() if call.stream else None
-        self.inputs = InputWindow() if call.web else None
+        self.stream = StreamBuffer(call.web) if call.stream else None
+
+    @property
+    def durable(self) -> bool:
+        """On record: it outlives the engine."""
+        return self.call.durable
+
+    @property
+    def inputs(self) -> InputWindow | None:
+        """What a web request's client sends on."""
+        return self.stream.inputs if self.stream is not None else None
+
+    @property
+    def keep(self) -> bool:
+        """Its end is read by id from memory: a generator's, which is not on record."""
+        return self.call.stream and not self.call.web
+
+    def then(self, waiter: Waiter) -> None:
+        """Call `waiter` with the outcome once there is one."""
+        if self.waiters:
+            self.waiters.append(waiter)
+        else:
+            self.waiters = [waiter]
+
+    def forget(self, waiter: Waiter) -> None:
+        """Do not call `waiter` after all."""
+        if self.waiters and waiter in self.waiters:
+            self.waiters.remove(waiter)
 
     @property
     def decided(self) -> bool:
@@ -83,10 +109,11 @@ class LiveCall:
 class StreamBuffer:
     """Items that were yielded and not yet taken. The credits of the producer bound it."""
 
-    __slots__ = ("_items", "_wake", "produced")
+    __slots__ = ("_items", "_wake", "inputs", "produced")
 
-    def __init__(self) -> None:
+    def __init__(self, web: bool) -> None:
         self.produced = False
+        self.inputs = InputWindow() if web else None
         self._items: deque[Payload] = deque()
         self._wake: Callable[[], None] | None = None
 

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import anyio
 
 from minimodal.engine_lock import is_alive
-from minimodal.errors import Error, NotFoundError, name_of
+from minimodal.errors import Error, NotFoundError, StateError, name_of
 from minimodal.pickling import NO_ARGUMENTS
 from minimodal.types import Call, CallState, Failure, FunctionSpec, Outcome, new_id
 
-from .calls import LiveCall, Waiter, failed
+from .calls import ON_RECORD, LiveCall, Waiter, failed
 from .history import Retention
 from .pool import MAX_LOSSES
+from .records import is_small
 
 if TYPE_CHECKING:
     from minimodal.home import Home
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("minimodal.engine")
 
+INPUTS_HELD = 1000  # waiting calls of one function whose small inputs are in memory
 TAKE_OVER_INTERVAL = 3.0  # seconds between looks for calls of engines that died
+RECORD_AGAIN = 1.0  # seconds after which what could not be recorded is tried again
 POLL_INTERVAL = 0.1  # seconds between looks at a call that another engine runs
 EXPIRE_INTERVAL = 3600.0
 
@@ -47,29 +50,38 @@ class Durable:
         self._home = home
         self._known_specs: dict[str, FunctionSpec] = {}
         self._accepting: set[str] = set()
+        self._closing = anyio.Event()
 
     # --- a call's life -------------------------------------------------------------------------------
 
-    async def accept(self, call: Call) -> LiveCall:
-        """Record a call and queue it. Once this returns, it survives the engine."""
+    async def accept(self, call: Call) -> LiveCall | None:
+        """Record a call and queue it. Once this returns, it survives the engine.
+
+        None where it was on record before (asked twice), and has ended or is another engine's.
+        """
         pool = self._engine.pool_of(call.function)
         call.function = pool.spec.key
         pool.require_working()  # what is on record is never refused
         with self._engine.tenants.place(call.user):
             await self._remember(pool)
             if await self.store.accept([call]):
-                found = self._engine.calls.get(call.id)  # asked twice: it runs, or has run
-                if found is not None:
-                    return found
+                return self._engine.calls.get(call.id)
         try:
             pool = self._engine.pool_of(call.function)  # another version may have taken its place
         except Error:  # its app was closed meanwhile, which cancels what it has
             words = failed(CallState.CANCELLED, "CallCancelled", f"{call.id} was cancelled")
             await self.store.record(call.id, None, words)
             raise
-        live = self._engine.admit(call, pool, keep=True)
-        pool.enter(live)
+        live = self._engine.admit(call, pool)
+        self._enter(live)
         return live
+
+    def _enter(self, live: LiveCall) -> None:
+        """Queue a call that is on record; what waits long, or is large, waits there without its input."""
+        pool, call = live.pool, live.call
+        pool.enter(live)
+        if live in pool.queue and (len(pool.queue) > INPUTS_HELD or not is_small(call.payload)):
+            call.payload = ON_RECORD
 
     async def tick(self, pool: Pool, tick: float) -> LiveCall | None:
         """Make a call of a schedule's tick; None: the tick had its call before, here or elsewhere."""
@@ -78,7 +90,7 @@ class Durable:
         row = await self.store.row_of(call)
         if not await self.store.schedules.tick(pool.spec.key, tick, row):
             return None
-        live = self._engine.admit(call, pool, keep=True)
+        live = self._engine.admit(call, pool)
         pool.queue_again(live)
         return live
 
@@ -94,10 +106,12 @@ class Durable:
         finally:
             wanted = call.id in self._accepting
             self._accepting.discard(call.id)
-        if live.outcome is not None:
+        if live is None:
+            done(await self.wait(call.id))
+        elif live.outcome is not None:
             done(live.outcome)
         else:
-            live.waiters.append(done)
+            live.then(done)
         if not wanted:
             self._engine.cancel(call.id)
 
@@ -147,35 +161,74 @@ class Durable:
             runs[0].pool.give_batch(runs, slot)
 
     async def _attempt_started(self, live: LiveCall) -> bool:
-        """Record that the next attempt begins. False where the call is not to be run any more."""
-        ours = await self.store.attempt_started(live.call.id, live.attempt + 1)
+        """Record that the next attempt begins. False where the call is not to be run now."""
+        try:
+            ours = await self.store.attempt_started(live.call.id, live.attempt + 1)
+        except StateError as error:  # the disk is full, or the like: the call can wait
+            log.error("%s waits: %s", live.call.id, error)
+            live.pool.left(live)
+            if not live.decided:
+                live.pool.retry_later(live, RECORD_AGAIN)
+            return False
         if live.decided:
             live.pool.left(live)
             return False
         if ours:
             live.attempt += 1
             live.cleared = True
-            return True
+            return await self._has_input(live)
         live.pool.left(
             live
         )  # cancelled by another process, or taken over: what is on record counts
         self._show(live, await self._on_record(live))
         return False
 
+    async def _has_input(self, live: LiveCall) -> bool:
+        """Read the input of a call that waited without. False: it is damaged, so the call is lost."""
+        if live.call.payload is ON_RECORD:
+            try:
+                live.call.payload = await self.store.input(live.call.id)
+            except Error as error:
+                words = f"the input of {live.call.id} cannot be read: {error}"
+                live.pool.left(live)
+                self._engine.finish(live, failed(CallState.LOST, "CallLost", words, live.attempt))
+                return False
+            if live.decided:  # meanwhile
+                live.pool.left(live)
+                return False
+        return True
+
     def attempt_failed(
         self, live: LiveCall, failure: Failure, *, lost: bool, delay: float = 0.0
     ) -> None:
-        """Record an attempt after which the call is tried again."""
+        """Record an attempt, and then try the call again after `delay` seconds.
+
+        Only then: within one transaction the next attempt might be recorded before the end of this.
+        """
         live.cleared = False
-        retry_at = self._engine.clock.now() + delay if delay else None
-        self._engine.tasks.start_soon(
-            self._attempt_failed, live.call.id, live.attempt, failure, lost, retry_at
-        )
+        live.state = CallState.QUEUED
+        self._engine.tasks.start_soon(self._attempt_failed, live, failure, lost, delay)
 
     async def _attempt_failed(
-        self, call_id: str, attempt: int, failure: Failure, lost: bool, retry_at: float | None
+        self, live: LiveCall, failure: Failure, lost: bool, delay: float
     ) -> None:
-        await self.store.attempt_failed(call_id, attempt, failure, lost=lost, retry_at=retry_at)
+        retry_at = self._engine.clock.now() + delay if delay else None
+        call_id, attempt = live.call.id, live.attempt
+        while not (live.decided or self._closing.is_set()):
+            try:
+                await self.store.attempt_failed(
+                    call_id, attempt, failure, lost=lost, retry_at=retry_at
+                )
+                break
+            except StateError as error:
+                log.error("%s waits: %s", call_id, error)
+                await self._pause()
+        if live.decided:
+            return
+        if delay:
+            live.pool.retry_later(live, delay)
+        else:
+            live.pool.queue_again(live)
 
     def finish(self, live: LiveCall, outcome: Outcome) -> None:
         """Record the outcome, then show what is on record: ours, unless somebody was earlier."""
@@ -185,14 +238,23 @@ class Durable:
     async def _finish(self, live: LiveCall, outcome: Outcome) -> None:
         lost = outcome.state is CallState.LOST
         attempt = None if outcome.state is CallState.CANCELLED else live.attempt
-        try:
-            won = await self.store.record(live.call.id, attempt, outcome, lost=lost)
-            self._show(live, outcome if won else await self._on_record(live))
-        except Error as error:
-            # The disk is full or the like: the caller is told, and the call stays unfinished on
-            # record, so the next engine runs it again.
-            log.error("the outcome of %s could not be recorded: %s", live.call.id, error)
-            self._show(live, failed(CallState.LOST, "StateError", str(error)))
+        while True:
+            try:
+                won = await self.store.record(live.call.id, attempt, outcome, lost=lost)
+                shown = outcome if won else await self._on_record(live)
+                break
+            except StateError as error:  # the disk is full, or the like: nobody sees it before
+                log.error("the outcome of %s waits: %s", live.call.id, error)
+                if self._closing.is_set():  # it stays unfinished on record: the next engine runs it
+                    shown = failed(CallState.LOST, "StateError", str(error))
+                    break
+                await self._pause()
+        self._show(live, shown)
+
+    async def _pause(self) -> None:
+        """Before the store is tried again; cut short when the engine stops."""
+        with anyio.move_on_after(RECORD_AGAIN):
+            await self._closing.wait()
 
     async def _on_record(self, live: LiveCall) -> Outcome:
         outcome = await self.store.outcome(live.call.id)
@@ -225,17 +287,23 @@ class Durable:
         """Take over what dead engines left, now and again; drop what is older than its retention."""
         expire_at = 0.0
         while True:
-            while taken := await self.store.recovery.take_over(self._is_alive):
-                for stored in taken:
-                    await self.resume(stored)
-                text = f"{len(taken)} unfinished calls of an engine that died run again"
-                self._engine.events.publish("notice", "recovery", text=text)
-            if self._engine.loop.time() >= expire_at:
-                expire_at = self._engine.loop.time() + EXPIRE_INTERVAL
-                await self.store.history.expire(self._retention)
-                await self.store.history.collect_blobs(self._is_alive)
-            await self._engine.quotas.follow()
+            try:
+                await self._take_over()
+                if self._engine.loop.time() >= expire_at:
+                    expire_at = self._engine.loop.time() + EXPIRE_INTERVAL
+                    await self.store.history.expire(self._retention)
+                    await self.store.history.collect_blobs(self._is_alive)
+                await self._engine.quotas.follow()
+            except StateError as error:  # the disk is full, or the like; `watch` says when to stop
+                log.error("%s", error)
             await anyio.sleep(TAKE_OVER_INTERVAL)
+
+    async def _take_over(self) -> None:
+        while taken := await self.store.recovery.take_over(self._is_alive):
+            for stored in taken:
+                await self.resume(stored)
+            text = f"{len(taken)} unfinished calls of an engine that died run again"
+            self._engine.events.publish("notice", "recovery", text=text)
 
     def _is_alive(self, engine: str) -> bool:
         return bool(engine) and is_alive(self._home, engine)  # "": handed back
@@ -252,13 +320,13 @@ class Durable:
             words = failed(CallState.ERROR, type(error).__name__, str(error))
             await self.store.record(call.id, stored.attempt, words)
             return
-        live = self._engine.admit(call, pool, keep=True)
+        live = self._engine.admit(call, pool)
         live.attempts, live.losses, live.attempt = stored.errors, stored.losses, stored.attempt
         delay = (stored.not_before or 0.0) - self._engine.clock.now()
         if delay > 0:
             pool.retry_later(live, delay)
         else:
-            pool.enter(live)
+            self._enter(live)
 
     async def _give_up(self, call: Call, attempt: int) -> None:
         words = f"{call.function}: engines or containers died {attempt} times while it ran"
@@ -275,6 +343,7 @@ class Durable:
 
     async def hand_back(self, calls: list[LiveCall]) -> None:
         """On a graceful stop: what is unfinished waits for the next engine, without a loss."""
+        self._closing.set()
         for live in calls:
             live.recording = True  # whatever its executor still answers comes too late
         await self.store.recovery.hand_back([live.call.id for live in calls])

@@ -49,6 +49,7 @@ from .pool import Pool
 from .quotas import QuotaOps
 from .rollout import Rollout
 from .sandboxes import Sandboxes
+from .tally import Tally
 from .tenants import Tenants
 from .terminal import Terminal
 from .timetable import Timetable
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("minimodal.engine")
 
 RECENT = 1000  # finished calls in `minimodal calls` that are not on record, or ran just now
-KEPT_OUTCOMES = 100_000  # finished calls whose result can still be read by id
+KEPT_OUTCOMES = 10_000  # finished generators whose end can still be read by id
 
 
 class Engine:
@@ -88,10 +89,11 @@ class Engine:
         self.events = EventLog(clock)
         self.logs = LogLines(self.events, self.loop)
         self.tenants = tenants
+        self.total = Tally()  # of all its pools
         self.pools: dict[str, Pool] = {}
         self.apps: dict[str, App] = {}
         self.calls: dict[str, LiveCall] = {}
-        self._kept: dict[str, None] = {}  # finished calls in the order of their end
+        self._kept: deque[str] = deque()  # finished calls in the order of their end
         self.gone: deque[Gone] = deque(maxlen=RECENT)  # containers
         self.recent: deque[Ended] = deque(maxlen=RECENT)  # finished calls, for people
         self.blobs: dict[str, bytes] = {}
@@ -114,6 +116,7 @@ class Engine:
         self._crashed = anyio.Event()
         self.seq = 0  # of the last dispatch
         self._keys = 0
+        self._admitted_at = 0.0
 
     # --- apps and functions --------------------------------------------------------------------------
 
@@ -230,7 +233,7 @@ class Engine:
             if self._keeps(call, pool):
                 self.tasks.start_soon(self.durable.run_attached, call, done)
             else:
-                self._accept(call, pool, False).waiters.append(done)
+                self._accept(call, pool).then(done)
         except Error as error:
             done(failed(CallState.ERROR, name_of(error), str(error)))
 
@@ -247,30 +250,30 @@ class Engine:
             name != call.method for name, _ in pool.spec.web_methods
         )
 
-    def accept(self, call: Call, keep: bool = False) -> LiveCall:
-        """Take a call. `keep`: it can be read by id after its end.
+    def accept(self, call: Call) -> LiveCall:
+        """Take a call.
 
         Raises NotFoundError for an unknown function, ResourceExhaustedError over a queue's quota.
         """
-        return self._accept(call, self.pool_of(call.function), keep)
+        return self._accept(call, self.pool_of(call.function))
 
-    def _accept(self, call: Call, pool: Pool, keep: bool) -> LiveCall:
-        live = self.admit(call, pool, keep)
+    def _accept(self, call: Call, pool: Pool) -> LiveCall:
+        live = self.admit(call, pool)
         try:
             pool.submit(live)
         except Error:
             pool.unfinished -= 1
             del self.calls[call.id]
-            self._kept.pop(call.id, None)
             raise
         return live
 
-    def admit(self, call: Call, pool: Pool, keep: bool = False) -> LiveCall:
+    def admit(self, call: Call, pool: Pool) -> LiveCall:
         """Put a call into the table, not yet into a queue."""
-        live = self.calls[call.id] = LiveCall(call, pool, self.loop.time())
+        now = self.loop.time()
+        if now != self._admitted_at:  # calls of one moment share the object: 32 bytes of each
+            self._admitted_at = now
+        live = self.calls[call.id] = LiveCall(call, pool, self._admitted_at)
         pool.unfinished += 1
-        if keep:
-            self._kept[call.id] = None
         return live
 
     def finish(self, live: LiveCall, outcome: Outcome) -> None:
@@ -289,14 +292,17 @@ class Engine:
         call_id = live.call.id
         now = self.loop.time()
         self.recent.append(ended(live, outcome, now))
-        if call_id not in self._kept:
+        if not live.keep:  # what is on record is read there
             del self.calls[call_id]
-        elif len(self._kept) > KEPT_OUTCOMES:
-            self._forget_oldest()
+        else:
+            self._kept.append(call_id)
+            if len(self._kept) > KEPT_OUTCOMES:
+                del self.calls[self._kept.popleft()]
         live.call.payload = EMPTY  # the arguments may be large
         begun = live.started_at if live.attempts or live.slot or outcome.attempts else None
-        live.pool.tally.add(outcome.state, now, live.queued_at, begun)
-        waiters, live.waiters = live.waiters, []
+        for tally in (live.pool.tally, self.total):
+            tally.add(outcome.state, now, live.queued_at, begun)
+        waiters, live.waiters = live.waiters, ()
         for waiter in waiters:
             waiter(outcome)
         if live.stream is not None:
@@ -313,20 +319,13 @@ class Engine:
             def woken(outcome: Outcome) -> None:
                 event.set()
 
-            live.waiters.append(woken)
+            live.then(woken)
             try:
                 await event.wait()
             finally:
-                if woken in live.waiters:
-                    live.waiters.remove(woken)
+                live.forget(woken)
         assert live.outcome is not None
         return live.outcome
-
-    def _forget_oldest(self) -> None:
-        for call_id in self._kept:
-            if self.calls[call_id].outcome is not None:
-                del self._kept[call_id], self.calls[call_id]
-                return
 
     def find(self, call_id: str) -> LiveCall:
         live = self.calls.get(call_id)

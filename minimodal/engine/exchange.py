@@ -27,7 +27,7 @@ class Exchange:
         self._live = live
         assert live.inputs is not None
         self._window = live.inputs
-        live.waiters.append(lambda _: self._window.close())
+        live.then(lambda _: self._window.close())
 
     @property
     def call_id(self) -> str:

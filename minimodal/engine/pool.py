@@ -331,7 +331,8 @@ class Pool:
         if live.durable and begun:
             failure = Failure("CallLost", f"{self.name}: its process went away: {reason}")
             self.engine.durable.attempt_failed(live, failure, lost=True)
-        self.queue.push_front(live, live.call.user, live.call.priority)
+        else:
+            self.queue.push_front(live, live.call.user, live.call.priority)
         self.engine.planner.wake()
 
     def _memory_limit(self) -> str:
@@ -366,7 +367,8 @@ class Pool:
             delay = delay_before(policy, live.attempts, random.random())
             if live.durable:
                 self.engine.durable.attempt_failed(live, failure, lost=False, delay=delay)
-            self.retry_later(live, delay)
+            else:
+                self.retry_later(live, delay)
             return
         self.engine.finish(live, Outcome(state, None, failure, live.attempts))
 
@@ -421,7 +423,8 @@ class Pool:
         self.start_failures = 0
         self._say_tried(None)
         self.breaker.success(session.ticket)
-        self.tally.cold_starts.add(seconds)
+        for tally in (self.tally, self.engine.total):
+            tally.cold_starts.add(seconds)
         self.cold_start = smooth(self.cold_start, seconds)
 
     def session_ended(self, session: Session, reason: ExitReason) -> None:

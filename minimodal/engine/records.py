@@ -79,7 +79,7 @@ INFO_COLUMNS = (
 )
 
 CALL_COLUMNS = (
-    "id, function, input, method, user, priority, parent, depth, stream, durable, grp, idx, "
+    "id, function, input, method, user, priority, parent, depth, stream, durable, "
     "attempt, errors, losses, not_before, created"
 )
 
@@ -119,10 +119,8 @@ def stored_of(row: tuple[Any, ...], blobs: Blobs) -> Stored:
         depth=row[7],
         stream=bool(row[8]),
         durable=bool(row[9]),
-        group=row[10],
-        index=row[11],
     )
-    return Stored(call, *row[12:17])
+    return Stored(call, *row[10:15])
 
 
 def attempt_of(row: tuple[Any, ...]) -> Attempt:

@@ -58,7 +58,7 @@ class Recovery:
                 except Error as error:
                     failure = Failure("CallLost", f"its input cannot be read: {error}")
                     await self._store.record(
-                        row[0], row[12], Outcome(CallState.LOST, failure=failure)
+                        row[0], row[10], Outcome(CallState.LOST, failure=failure)
                     )
         return taken
 

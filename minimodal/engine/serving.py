@@ -63,7 +63,7 @@ class Serving:
         live = self._engine.calls.get(call_id)
         if live is not None:  # it was accepted
             self._streams.add(call_id)
-            live.waiters.append(lambda _: self._streams.discard(call_id))
+            live.then(lambda _: self._streams.discard(call_id))
 
     def _on_lost(self, reason: str) -> None:
         for request in list(self._requests.values()):

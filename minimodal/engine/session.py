@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 
-from minimodal.errors import Error, ProtocolError
+from minimodal.errors import BuildError, Error, ProtocolError
 from minimodal.types import ContainerSpec, ExitReason, Failure, Mount, new_id
 from minimodal.wire import Frame, Kind
 
@@ -32,7 +32,8 @@ log = logging.getLogger("minimodal.engine")
 
 HEARTBEAT = 2.5  # seconds between pings
 HEARTBEATS_MISSED = 4
-STOP_GRACE = 5.0  # seconds that @exit has
+EXIT_GRACE = 30.0  # seconds that @exit has
+STOP_GRACE = 5.0  # seconds from a kill to its news
 MAX_SLOTS = 256  # executors of one container, with those that nested calls borrowed
 
 
@@ -92,6 +93,9 @@ class Session:
                 said = f": {reason.detail}" if reason.detail else ""
                 message = f"the container of {self.pool.name} ended: {reason}{said}"
                 self.start_failed(Failure("LaunchError", message), again=reason.passing)
+        except BuildError as error:  # it was removed behind our back: the next start builds it
+            engine.builds.forget(self.pool)
+            self.start_failed(Failure(type(error).__name__, str(error)), again=True)
         except Error as error:
             self.start_failed(Failure(type(error).__name__, str(error)))
         finally:
@@ -131,7 +135,7 @@ class Session:
             tasks.start_soon(self._heartbeat)
             await self._until_stop()
             if self._was_ready and not self._ended.is_set() and not self._condemned:
-                with anyio.move_on_after(STOP_GRACE):
+                with anyio.move_on_after(EXIT_GRACE):
                     self._ask_to_stop()
                     await self._ended.wait()
             if not self._ended.is_set():

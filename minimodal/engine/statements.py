@@ -83,6 +83,8 @@ NOTE = """
 
 OUTCOME = "SELECT state, attempt, expired, failure, result FROM calls WHERE id = ?"
 
+INPUT = "SELECT input FROM calls WHERE id = ?"
+
 HAND_BACK = """
     UPDATE calls SET engine = '', state = 'queued' WHERE id = ? AND engine = ? AND finished IS NULL
 """

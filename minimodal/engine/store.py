@@ -32,7 +32,18 @@ from .quotas import Quotas
 from .records import app_of, failure_of, failure_text, is_small, pack, unpack
 from .recovery import Recovery
 from .schedules import Schedules
-from .statements import ACCEPT, FAIL, FINISH, FORGET, KINDS, NOTE, OUTCOME, START, insert_call
+from .statements import (
+    ACCEPT,
+    FAIL,
+    FINISH,
+    FORGET,
+    INPUT,
+    KINDS,
+    NOTE,
+    OUTCOME,
+    START,
+    insert_call,
+)
 
 Durability = Literal["normal", "full"]
 
@@ -165,6 +176,17 @@ class Store:
 
         return await self.database.read(query)
 
+    async def input(self, call_id: str) -> Payload:
+        """What an unfinished call was given. Raises NotFoundError, StateError."""
+
+        def query(connection: Connection) -> Payload:
+            row = connection.execute(INPUT, (call_id,)).fetchone()
+            if row is None or row[0] is None:
+                raise NotFoundError(f"no input of {call_id} is on record")
+            return unpack(row[0], self.blobs)
+
+        return await self.database.read(query)
+
     def note(self, call: Call, outcome: Outcome, *, created: float, started: float | None) -> bool:
         """Remember a finished attached call for `minimodal calls`, some time soon, without values.
 
@@ -199,8 +221,8 @@ class Store:
             call.depth,
             call.stream,
             call.durable,
-            call.group,
-            call.index,
+            None,  # grp and idx: of earlier versions
+            0,
             self.engine,
             now,
             " ".join(digests) or None,

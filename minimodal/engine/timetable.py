@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 
-from minimodal.errors import Error, InvalidError, NotFoundError, OutputExpiredError
+from minimodal.errors import (
+    Error,
+    InvalidError,
+    NotFoundError,
+    OutputExpiredError,
+    StateError,
+)
 from minimodal.pickling import NO_ARGUMENTS
 from minimodal.protocols import Reply
 from minimodal.types import Call, FunctionSpec, Payload, ScheduleSpec, new_id
@@ -29,6 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("minimodal.engine")
 
+TRY_AGAIN = 5.0  # seconds after the store failed
 UPCOMING = 5  # ticks that a listing shows
 LONGEST_NAP = 10.0  # seconds after which the clock is looked at again: it may have been set
 
@@ -63,7 +70,13 @@ class Timetable:
     async def run(self) -> None:
         while True:
             self._wake = anyio.Event()
-            seconds = await self.look() - self._engine.clock.now()
+            try:
+                seconds = await self.look() - self._engine.clock.now()
+            except (
+                StateError
+            ) as error:  # the disk is full, or the like: the store says when to stop
+                log.error("schedules wait: %s", error)
+                seconds = TRY_AGAIN
             with anyio.move_on_after(min(max(seconds, 0.0), LONGEST_NAP)):
                 await self._wake.wait()
 

@@ -317,7 +317,7 @@ async def test_a_call_whose_input_is_lost_ends_and_does_not_stop_the_others(own:
 
 async def test_the_whole_call_comes_back(own: Home) -> None:
     full = Call("a", "app/Cls~v", Payload(b"x"), "m", "ann", 5, "fc-p", 2, stream=True)
-    full.durable, full.group, full.index = True, "map-1", 7
+    full.durable = True
     async with open_store(own, "en-1", clock=ManualClock(now=7.0)) as store:
         await store.accept([full])
     async with open_store(own, "en-2") as store:

@@ -304,7 +304,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["token", "create", "--user", "eve", "--scope", "web"]) == 0
     assert capsys.readouterr().out.startswith("mm_")
     assert main(["token", "list", "--json"]) == 0
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    rows = json.loads(capsys.readouterr().out)["tokens"]
     mine = next(row for row in rows if row["user"] == "eve")
     assert main(["token", "revoke", mine["id"]]) == 0
     assert main(["token", "revoke", mine["id"]]) == 1
