@@ -186,6 +186,13 @@ def test_f80_a_slow_body_takes_no_container(everything: httpx.Client, port: int)
     assert raw(port, large).startswith(b"HTTP/1.1 408")
 
 
+def test_f80_a_slow_body_for_the_platform(port: int) -> None:
+    head = b"POST /api/v1/calls/fc-1/cancel HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n"
+    started = time.monotonic()
+    assert raw(port, head + b"Connection: close\r\n\r\na", 3.0).startswith(b"HTTP/1.1 408")
+    assert time.monotonic() - started < 4
+
+
 def test_f80_a_reader_that_stops_is_cut_off(everything: httpx.Client, port: int) -> None:
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
