@@ -31,6 +31,23 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, empty:
         print(_line(row, widths))
 
 
+def show(
+    options: Any,
+    schema: str,
+    fields: Mapping[str, Any],
+    headers: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    empty: str = "",
+) -> int:
+    """What a listing ends with: `fields` as JSON where `--json` was given, else the table. 0."""
+    if options.json:
+        print_json(schema, fields)
+    else:
+        print_table(headers, rows, empty=empty)
+    return 0
+
+
 def print_json(schema: str, fields: Mapping[str, Any]) -> None:
     """One object; times are ISO 8601 in UTC."""
     shown = {"schema": f"minimodal.{schema}/1", **{k: _plain(k, v) for k, v in fields.items()}}
