@@ -139,6 +139,7 @@ class AdminOps:
                 "failures": breaker.failures,
                 "reason": breaker.reason,
                 "retry_in": breaker.retry_in,
+                "text": str(breaker),
             },
         }
 

@@ -140,14 +140,13 @@ def million(host: Any, queued: int) -> None:
             count = host.engine.tenants.waiting
             say(f"RSS with {count:,} queued", f"{rss():,.0f} MB ({rate:,.0f} spawns/s)")
     took = []
-    for number in range(20):
-        before = time.perf_counter()
-        short.remote(number)
-        took.append(time.perf_counter() - before)
-    say(
-        "another user's call then, median and worst",
-        f"{_ms(statistics.median(took))}, {_ms(max(took))}",
-    )
+    with minimodal.as_user("ada"):  # who runs nothing else
+        for number in range(20):
+            before = time.perf_counter()
+            short.remote(number)
+            took.append(time.perf_counter() - before)
+    figure = f"{_ms(statistics.median(took))}, {_ms(max(took))}"
+    say("another user's call then, median and worst", figure)
     handle.cancel()
 
 
