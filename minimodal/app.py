@@ -221,6 +221,19 @@ class App:
 
     lookup = both_function(find_app)
 
+    @both
+    async def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Replace its tags, which are words for people. Raises InvalidError for what is no text."""
+        for name, value in tags.items():
+            if not isinstance(name, str) or not isinstance(value, str):
+                raise InvalidError(f"tags are texts, not {name!r}: {value!r}")
+        self._tags = dict(tags)
+
+    @both
+    async def get_tags(self) -> dict[str, str]:
+        """Its tags."""
+        return dict(self._tags)
+
     def _register(self, thing: Any, registered: dict[str, Any]) -> None:
         """Take a Function or a Cls into the table of its kind."""
         _warn_if_taken(self, thing.name, registered)

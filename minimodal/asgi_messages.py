@@ -17,6 +17,7 @@ from .types import Buffer
 RESPONSE = "http.response"  # start and first body in one: most responses are one message
 PIECE_BYTES = 256 * 1024  # larger bodies travel in pieces, so that credits bound what waits
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps makes one each time
 _RAW = ("body", "bytes")  # the fields that travel behind the line
 _ENCODED = ("raw_path", "query_string")  # bytes of a scope, which are ASCII
 _LEFT_OUT = ("app", "asgi", "extensions", "state")  # of a scope: each side has its own
@@ -36,8 +37,7 @@ def pack(message: Mapping[str, Any]) -> bytes:
             head[name] = _text(value)
         elif name not in _LEFT_OUT:
             head[name] = value
-    line = json.dumps(head, separators=(",", ":"))
-    return b"".join((line.encode(), b"\n", raw))
+    return b"".join((_encode(head).encode(), b"\n", raw))
 
 
 def unpack(data: Buffer) -> dict[str, Any]:
@@ -67,4 +67,4 @@ def unpack(data: Buffer) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else bytes(value).decode("latin-1")
+    return value if isinstance(value, str) else str(value, "latin-1")

@@ -125,6 +125,11 @@ def settings() -> Iterator[tuple[str, str]]:
             yield each.name, each.metadata["about"]
 
 
+def plain_value(value: Any) -> Any:
+    """A setting's value as JSON has it."""
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
 def load_config(
     arguments: Mapping[str, Any] | None = None,
     *,

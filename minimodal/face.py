@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import sys
 import threading
+import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
@@ -264,6 +265,12 @@ class BothContext(Generic[T]):
         tb: TracebackType | None,
     ) -> None:
         await wait(self._leave(error))
+
+
+def warn_unused(what: str, instead: str) -> None:
+    """What was asked for does nothing before somebody iterates over it, and nobody did."""
+    words = f"{what} was never iterated, so nothing ran: use {instead}"
+    warnings.warn(words, RuntimeWarning, stacklevel=3)
 
 
 class BothIterator(Generic[T]):

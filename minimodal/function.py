@@ -11,7 +11,7 @@ from . import context, pickling
 from .call import FunctionCall, ItemReader, call_fields, value_of
 from .callee import Callee, with_batches, with_max_inputs
 from .errors import InvalidError
-from .face import BothIterator, Pending, both
+from .face import BothIterator, Pending, both, warn_unused
 from .mapping import MapMethods
 from .options import Options, check
 from .types import Call, Outcome, new_id
@@ -286,9 +286,15 @@ class _LazyStream(Generic[T]):
         self._function = function
         self._arguments = args, kwargs
         self._acting = context.acting.get()
+        self._begun = False
         self._reader: ItemReader[T] | None = None
 
+    def __del__(self) -> None:
+        if not self._begun:
+            warn_unused(f"{self._function.name}.remote_gen()", "a for-loop or list()")
+
     async def advance(self) -> T:
+        self._begun = True
         if self._reader is None:
             client, call = await self._function._call(*self._arguments, stream=True)
             call.user, call.priority = self._acting

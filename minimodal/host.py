@@ -11,7 +11,7 @@ import atexit
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import context
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from .engine.events import Event
     from .engine.opening import Settings as EngineSettings
     from .gateway.door import Door, Settings
+    from .protocols import Reply
 
-STOP_TIMEOUT = 30.0
+DESCRIPTORS = 65536
 
 
 class BackendSettings(NamedTuple):
@@ -133,6 +134,19 @@ class Host:
         pools = tuple(self.engine.pools.values())
         return sum(pool.running for pool in pools if pool.name == function)
 
+    def totals(self) -> dict[str, Any]:
+        """What its calls came to so far: calls, failed, containers, and seconds of work."""
+        if not self._ready.done() or self._ready.exception() is not None:
+            return {"calls": 0, "failed": 0, "containers": 0, "busy": 0.0}
+        total = self.engine.total
+        ended = sum(total.states.values())
+        return {
+            "calls": ended,
+            "failed": ended - total.states["ok"] - total.states["cancelled"],
+            "containers": sum(total.cold_starts.counts),
+            "busy": round(total.service.total, 3),
+        }
+
     def is_running(self) -> bool:
         self._awaited = True
         return self._thread is not None and self._thread.is_alive()
@@ -203,6 +217,22 @@ class Host:
             tokens=open_home(config.home).config / "tokens.json",
         )
 
+    def _op_config(self, caller: Any, fields: Any, payload: Any) -> Reply:
+        """The settings in force, and where each came from."""
+        from .config import plain_value, settings
+        from .protocols import Reply
+
+        rows = [
+            {
+                "name": name,
+                "value": plain_value(getattr(self.config, name)),
+                "origin": self.config.origin(name),
+                "about": about,
+            }
+            for name, about in settings()
+        ]
+        return Reply({"settings": rows})
+
     async def _until_stop(self) -> None:
         """Stopping before it is ready cancels the start; afterwards the engine stops in good order."""
         import anyio
@@ -217,6 +247,7 @@ class Host:
                 await self._main(stop)
 
     async def _main(self, stop: anyio.Event) -> None:
+        _raise_descriptor_limit()
         from .backends.choose import open_best
         from .engine.client import LoopClient
         from .engine.objects import open_objects
@@ -265,6 +296,7 @@ class Host:
                 open_door(engine.web, asker(self.client), self._gateway_settings())
             )
             self.door.on_open = lambda url: engine.events.publish("gateway.open", url)
+            engine.ops.add("engine.config", self._op_config)
             engine.web.serve_with(self.door.open, self.door.url_of, lambda: self.door.url)
             if self.role == "up":
                 await engine.hosting.host_all()
@@ -279,6 +311,17 @@ def _innermost(error: BaseException) -> BaseException:
     """The one error in task groups around it."""
     inner: tuple[BaseException, ...] = getattr(error, "exceptions", ())
     return _innermost(inner[0]) if len(inner) == 1 else error
+
+
+def _raise_descriptor_limit() -> None:
+    """1,024 descriptors, the usual soft limit, are few for an engine with many containers."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft < wanted:
+        with suppress(ValueError, OSError):  # macOS has a limit below the one that it tells
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _call_in(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:

@@ -444,10 +444,19 @@ class Image:
 
         With a home, snapshots of mounted files and pickles of `run_function` are kept there.
         """
-        layers = tuple(step.layer(home) for step in self._steps)
-        mounts = tuple(mount for step in self._mounts for mount in step.mounts(home))
+        layers = tuple(self._read(n, step.layer, home) for n, step in enumerate(self._steps))
+        below = len(self._steps)
+        read = [self._read(below + n, step.mounts, home) for n, step in enumerate(self._mounts)]
+        mounts = tuple(mount for found in read for mount in found)
         force = 0 if forced() else self._force_from
         return ImageSpec(layers, mounts, force, self._recipe())
+
+    def _read(self, index: int, read: Callable[[Home | None], R], home: Home | None) -> R:
+        try:
+            return read(home)
+        except (OSError, InvalidError) as error:
+            where = f"step {index + 1} of {len(self._steps) + len(self._mounts)} of the image"
+            raise type(error)(f"{where}: {error}") from error
 
     def digest(self) -> str:
         """The digest of what is built: equal images have equal digests. Mounted files don't count."""

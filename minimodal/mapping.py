@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from . import context
 from .call import FunctionCall, call_fields, group_id, member_id, pack_items, value_of
 from .errors import InvalidError
-from .face import BothIterator, Pending, both
+from .face import BothIterator, Pending, both, warn_unused
 from .types import Call, Outcome, new_id
 
 if TYPE_CHECKING:
@@ -228,10 +228,17 @@ class _MapRun(Generic[R]):
         self._running: dict[int, Abandon] = {}
         self._landed: deque[tuple[int, Outcome]] = deque()
         self._waiting: dict[int, Outcome] = {}  # landed, and not yet its turn
+        self._begun = False
         self._lock = threading.Lock()
         self._wake: Callable[[None], None] | None = None
 
+    def __del__(self) -> None:
+        if not self._begun:
+            name = self._function.name
+            warn_unused(f"{name}.map()", f"a for-loop, list(), or {name}.for_each()")
+
     async def advance(self) -> R:
+        self._begun = True
         while True:
             outcome = self._next_outcome()
             if outcome is not None:
@@ -318,7 +325,7 @@ class _MapRun(Generic[R]):
 
     async def close(self) -> None:
         """Cancel what still runs: the loop over the results was left early."""
-        self._exhausted = True
+        self._begun = self._exhausted = True
         self._close_view()
         running, self._running = self._running, {}
         for abandon in running.values():

@@ -43,6 +43,9 @@ class Method(Generic[P, R, L]):
         self.__wrapped__ = raw
         self.__doc__ = raw.__doc__
 
+    def __repr__(self) -> str:
+        return f"<method {self.owner}{'.' if self.owner else ''}{self.name}>"
+
     def __set_name__(self, owner: type, name: str) -> None:
         self.name, self.owner = name, owner.__name__
 
@@ -111,8 +114,8 @@ def enter(_wrong: object = None, /, *, snap: bool = False) -> Callable[[F], F]:
 def exit(_wrong: object = None, /) -> Callable[[F], F]:
     """Run this method once in each container after its last input; it may be async.
 
-    It runs on scale-down, when the app stops and on Ctrl-C, for at most 5 seconds. What it raises
-    goes to the log.
+    It runs on scale-down, when the app stops and on Ctrl-C, for at most 30 seconds (Ctrl-C once
+    more ends it at once). What it raises goes to the log; what it writes into volumes is committed.
     """
     _require_parentheses("exit", _wrong)
     return _hook(Hook("exit"))

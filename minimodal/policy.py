@@ -254,7 +254,7 @@ def _check_target(name: str, function: object) -> None:
     if not (inspect.isfunction(function) or inspect.isclass(function)):
         raise InvalidError(
             f"@{name} can't decorate {function!r}: it goes directly above the function or class, "
-            "below @app.function or @app.cls"
+            "below @app.function, @app.cls or @method"
         )
 
 

@@ -7,12 +7,14 @@ output to the stream that it was written to.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 SHOWN_ID = 12
 QUICK = 0.3  # seconds: a build that ends sooner is not worth a line, nor is a map worth a bar
 MAP_LINE_EVERY = 10.0  # seconds between two plain lines about a map that goes on
+_STEP_DONE = re.compile(r"step \d+ of \d+: .*: done in ([\d.]+) s")
 
 
 class Line(NamedTuple):
@@ -134,7 +136,10 @@ class Progress:
         build = self.building.setdefault(name, Build(at))
         build.last = str(fields.get("text", ""))
         if not self.verbose:
-            return []
+            done = _STEP_DONE.fullmatch(build.last)
+            if done is None or float(done[1]) < QUICK:
+                return []
+            return [Line("stderr", f"image {name[:SHOWN_ID]}: {build.last}", mark="done")]
         head = [Line("stderr", f"image {name[:SHOWN_ID]} is being built")] * new
         build.held += [*head, Line("stderr", f"image {name[:SHOWN_ID]}: {build.last}", mark="dim")]
         if at - build.since < QUICK:

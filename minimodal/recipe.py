@@ -182,10 +182,26 @@ def _find_module(name: str) -> list[tuple[Path, str]]:
     return [(Path(spec.origin), f"{target}.py")]
 
 
+_METHODS = {
+    "Base": "from_registry",
+    "PipInstall": "pip_install",
+    "UvSync": "uv_sync",
+    "AptInstall": "apt_install",
+    "RunCommands": "run_commands",
+    "RunFunction": "run_function",
+    "CopyFiles": "add files:",
+    "Workdir": "workdir",
+}
+
+
 def describe(layer: Layer) -> str:
     """The step in words, as build output and errors show it."""
     content: dict[str, Any] = {k: v for k, v in asdict(layer).items() if v}
-    kind = type(layer).__name__
+    kind = _METHODS.get(type(layer).__name__, type(layer).__name__)
+    files = content.get("files") or content.get("requirements")
+    if files and "packages" not in content:
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        return f"{kind} {files[0]['target']}{more}"
     for field in ("packages", "commands", "tag", "text", "path", "command", "name"):
         if value := content.get(field):
             text = " ".join(value) if isinstance(value, (list, tuple)) else str(value)

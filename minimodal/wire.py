@@ -251,4 +251,4 @@ class _Pending:
         return Frame(kind, seq, meta, Payload(self._parts[0], tuple(self._parts[1:])))
 
 
-_FIRST = 64 << 20
+_FIRST = 1 << 20

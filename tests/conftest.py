@@ -6,6 +6,7 @@ with the reason, and fails instead when MINIMODAL_REQUIRE_DOCKER=1 says that an 
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -14,9 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.leftovers import Leftovers, adopt_orphans
 from tests.needs import missing_bubblewrap, missing_docker
+
+settings.register_profile("ours", deadline=None)  # of one example: the machine may be busy
+settings.load_profile("ours")
 
 BACKENDS = [
     "process",
@@ -58,6 +63,13 @@ def home(scratch: Path) -> Iterator[Path]:
         patch.setenv("TMPDIR", str(scratch / "tmp"))
         patch.setattr(tempfile, "tempdir", str(scratch / "tmp"))
         yield scratch / "home"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collected() -> Iterator[None]:
+    """What a module forgot to close is reported in that module, not wherever garbage is collected."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -15,13 +16,16 @@ from tests.cli.conftest import environment, started
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
-def run(backend: str, example: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(
+    backend: str, example: str, *arguments: str, directory: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "minimodal", "run", str(EXAMPLES / example), *arguments],
         env=environment({"MINIMODAL_BACKEND": backend}),
+        cwd=directory,
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=160,
         check=False,
     )
 
@@ -37,21 +41,34 @@ ENDS = {
     "volumes_example.py": "read from here: spring, line 2",
     "secrets_example.py": "here it is not set",
     "web_endpoints_example.py": "asgi: 200 hello",
-    "cron_jobs_example.py": "done",
-    "parallel_etl.py": "Quito",
+    "cron_jobs_example.py --seconds 1.5": "done",
+    "comprehensive_example.py --reviews 20": "the schedule has fired",
+    "parallel_etl.py --parts 200": "plotted to parallel_etl.svg",
+    "ml_training.py --folds 2": "it reads 0 1 2 3",
+    "fastapi_app.py": "its documentation is at /docs: True",
     "job_queue.py": "12 squared is 144",
 }
+MOUNTS = {"volumes_example.py", "comprehensive_example.py"}
 
 
-@pytest.mark.parametrize("example", ENDS)
-def test_example(backend: str, example: str) -> None:
-    if backend == "process" and example == "volumes_example.py":
+@pytest.mark.timeout(170)  # the first one builds scikit-learn into an image
+@pytest.mark.parametrize("command", ENDS)
+def test_example(backend: str, command: str, tmp_path: Path) -> None:
+    example, *arguments = command.split()
+    if backend == "process" and example in MOUNTS:
         pytest.skip("plain processes cannot mount a volume at an absolute path")
-    if backend == "docker" and example != "example.py":
-        pytest.skip("what it shows is tested with docker elsewhere; a start takes a second")
-    result = run(backend, example)
+    result = run(backend, example, *arguments, directory=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert ENDS[example] in result.stdout.splitlines()[-1]
+    assert ENDS[command] in result.stdout.splitlines()[-1]
+    for plot in tmp_path.glob("*.svg"):
+        lines = ElementTree.parse(plot).findall("{http://www.w3.org/2000/svg}polyline")
+        assert len(lines) == 5
+
+
+def test_each_example_is_run_by_a_test() -> None:
+    elsewhere = {"hello.py", "code_sandbox.py", "test_with_pytest.py", "notebook.ipynb"}
+    names = {path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".ipynb")}
+    assert names == elsewhere | {command.split()[0] for command in ENDS}
 
 
 def test_secrets_are_masked(backend: str) -> None:

@@ -150,3 +150,16 @@ def test_quiet_hides_the_platform_alone() -> None:
 )
 def test_durations_for_people(seconds: float, shown: str) -> None:
     assert shown_seconds(seconds) == shown
+
+
+def test_a_terminal_keeps_a_line_with_the_time_of_each_step() -> None:
+    progress = Progress()
+    assert apply(progress, "image.build", "abc", text="step 2 of 3: pip_install six") == []
+    assert apply(progress, "image.build", "abc", text="Downloading six: done in 1 s") == []
+    (line,) = apply(
+        progress, "image.build", "abc", text="step 2 of 3: pip_install six: done in 1.2 s"
+    )
+    assert (line.text, line.mark) == (
+        "image abc: step 2 of 3: pip_install six: done in 1.2 s",
+        "done",
+    )

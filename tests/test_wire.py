@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +55,20 @@ def test_garbage_is_refused_or_waited_for(data: bytes) -> None:
         pass  # any other error would be a bug
 
 
-def test_a_claimed_length_costs_nothing() -> None:
+def test_a_length_over_the_limit_is_refused_before_anything_is_made_for_it() -> None:
+    decoder = Decoder(lambda frame: None, Limits(body_bytes=1000))
+    with pytest.raises(ProtocolError, match="limit"):
+        decoder.feed(HEADER.pack(Kind.RESULT, 0, 0, 0, 1, 1001))
     with pytest.raises(ProtocolError, match="limit"):
         Decoder(lambda frame: None).feed(HEADER.pack(Kind.RESULT, 0, 0, 0, 1, 2**63))
+
+
+def test_a_claimed_length_within_the_limit_takes_memory_only_as_bytes_arrive() -> None:
+    decoder = Decoder(lambda frame: None)
+    tracemalloc.start()
+    try:
+        decoder.feed(HEADER.pack(Kind.RESULT, 0, 0, 0, 1, 1 << 30) + bytes(1000))
+        claimed = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert claimed < 4 << 20

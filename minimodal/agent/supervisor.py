@@ -24,6 +24,7 @@ from . import stacks
 from .link import Link, connect
 from .memory import OomKills
 from .slot_words import BARRIER, BEGUN, CUT, INTERRUPT, SHARED_BYTES, SlotWords
+from .usage import usage
 
 LOG_CHUNK = 64 * 1024
 
@@ -80,7 +81,7 @@ class Supervisor:
     def _on_frame(self, frame: Frame) -> None:
         match frame.kind:
             case Kind.PING:
-                self._engine.send(Kind.PONG, frame.seq)
+                self._engine.send(Kind.PONG, frame.seq, usage())
             case Kind.START:
                 self._start = frame
                 self._spawn_zygote()

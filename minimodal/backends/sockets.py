@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -19,9 +20,8 @@ from minimodal.home import Home
 from minimodal.protocols import ProtocolFactory
 
 NAME = "engine.sock"
-MAX_STREAMS = (
-    1024  # of one container at a time: a hostile one cannot use up the engine's descriptors
-)
+MAX_STREAMS = 1024  # of one container at a time
+MAX_SHARE = 4  # and a quarter of the engine's descriptors: a hostile one cannot use them up
 
 
 class SocketDirectories:
@@ -73,9 +73,11 @@ class _Streams:
     def __init__(self, connect: ProtocolFactory) -> None:
         self._connect = connect
         self._count = 0
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._most = min(MAX_STREAMS, descriptors // MAX_SHARE)
 
     def accept(self) -> asyncio.BaseProtocol:
-        if self._count >= MAX_STREAMS:
+        if self._count >= self._most:
             return _Refuse()
         self._count += 1
         protocol = self._connect()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .failure import UsageError
 from .group import confirm
-from .listing import print_json, print_table
+from .listing import print_json, print_table, shown_bytes
 from .parser import Parser, load_settings
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
         _print(parts)
     else:
         freed = sum(size for _, _, size in parts)
-        print(f"freed {spell_bytes(freed)}", file=sys.stderr)
+        print(f"freed {shown_bytes(freed)}", file=sys.stderr)
     return 0
 
 
@@ -71,7 +71,7 @@ def parts_of(home: Home, everything: bool) -> list[tuple[str, Path]]:
 
 
 def _print(parts: list[tuple[str, Path, int]]) -> None:
-    rows = [(name, spell_bytes(size), path) for name, path, size in parts]
+    rows = [(name, shown_bytes(size), path) for name, path, size in parts]
     print_table(("what", "size", "where"), rows, empty="nothing to remove")
 
 
@@ -119,13 +119,3 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     if path.exists():
         raise UsageError(f"{path} cannot be removed: a part of it is not yours.", code=1)
-
-
-def spell_bytes(count: int) -> str:
-    """A size for people: 0 B, 12 KiB, 1.4 GiB."""
-    size = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"

@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
         "their parameters. In ~/.bashrc:  source <(minimodal completion bash)\n"
         "in ~/.zshrc:   source <(minimodal completion zsh)\n"
         "in fish:       minimodal completion fish > ~/.config/fish/completions/minimodal.fish",
-        "source <(minimodal completion bash)",
+        "minimodal completion bash >> ~/.bashrc",
     )
     parser.add_argument("shell", choices=[*SHELLS, "words"], metavar="bash|zsh|fish")
     parser.add_argument("line", nargs="?", default="", help="words: the line up to the cursor")

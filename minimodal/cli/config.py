@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from .parser import Parser, load_settings
 
@@ -19,12 +18,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one object, for programs")
     options = parser.parse(arguments)
     config = load_settings({})
-    from minimodal.config import settings, user_file
+    from minimodal.config import plain_value, settings, user_file
 
     rows = [(name, getattr(config, name), config.origin(name), about) for name, about in settings()]
     if options.json:
         values = {
-            name: {"value": _plain(value), "origin": origin} for name, value, origin, _ in rows
+            name: {"value": plain_value(value), "origin": origin} for name, value, origin, _ in rows
         }
         print(
             json.dumps({"schema": 1, "file": str(user_file(config)), "settings": values}, indent=2)
@@ -35,7 +34,3 @@ def main(arguments: list[str]) -> int:
         note = origin if options.show_origin else about
         print(f"{name:<14} {shown!s:<14} {note}")
     return 0
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -7,34 +7,27 @@ from itertools import islice
 from minimodal.shared import Dict
 
 from .failure import UsageError
-from .group import confirm, dispatch, names_of, show_rows
-from .parser import Parser
+from .group import (
+    add_json,
+    add_yes,
+    confirm,
+    create_command,
+    delete_command,
+    dispatch,
+    list_command,
+    parser_of,
+    show_rows,
+)
 
 
 def main(arguments: list[str]) -> int:
     return dispatch("dict", COMMANDS, arguments)
 
 
-def _list(arguments: list[str]) -> int:
-    parser = Parser("minimodal dict list", "List the named dicts, newest first.")
-    parser.add_argument("--json", action="store_true", help="for programs")
-    options = parser.parse(arguments)
-    show_rows(names_of(Dict), options.json, "there is no dict yet: minimodal dict create NAME")
-    return 0
-
-
-def _create(arguments: list[str]) -> int:
-    parser = Parser("minimodal dict create", "Make an empty dict.")
-    parser.add_argument("name")
-    Dict.objects.create(parser.parse(arguments).name)
-    return 0
-
-
 def _items(arguments: list[str]) -> int:
-    parser = Parser("minimodal dict items", "Show entries.", "minimodal dict items results 20")
-    parser.add_argument("name")
+    parser = parser_of("dict", "items", "Show entries, as Python writes them.", "20")
     parser.add_argument("count", nargs="?", type=int, default=20, help="how many; 0: all")
-    parser.add_argument("--json", action="store_true", help="for programs; as Python writes them")
+    add_json(parser)
     options = parser.parse(arguments)
     items = islice(Dict.from_name(options.name).items(), options.count or None)
     rows = [{"key": repr(key), "value": repr(value)} for key, value in items]
@@ -43,8 +36,7 @@ def _items(arguments: list[str]) -> int:
 
 
 def _get(arguments: list[str]) -> int:
-    parser = Parser("minimodal dict get", "Show the value of a key that is a text.")
-    parser.add_argument("name")
+    parser = parser_of("dict", "get", "Show the value of a key that is a text.", "KEY")
     parser.add_argument("key")
     options = parser.parse(arguments)
     try:
@@ -55,9 +47,8 @@ def _get(arguments: list[str]) -> int:
 
 
 def _clear(arguments: list[str]) -> int:
-    parser = Parser("minimodal dict clear", "Remove all entries.")
-    parser.add_argument("name")
-    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    parser = parser_of("dict", "clear", "Remove all entries.", "--yes")
+    add_yes(parser)
     options = parser.parse(arguments)
     shared = Dict.from_name(options.name)
     confirm(f"Remove all {shared.len()} entries of {options.name!r}?", options.yes)
@@ -65,22 +56,14 @@ def _clear(arguments: list[str]) -> int:
     return 0
 
 
-def _delete(arguments: list[str]) -> int:
-    parser = Parser("minimodal dict delete", "Delete a dict with all its entries.")
-    parser.add_argument("name")
-    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
-    options = parser.parse(arguments)
-    count = Dict.from_name(options.name).len()
-    confirm(f"Delete the dict {options.name!r} with {count} entries?", options.yes)
-    Dict.objects.delete(options.name)
-    return 0
-
-
 COMMANDS = {
-    "list": (_list, "list the dicts"),
-    "create": (_create, "make an empty one"),
+    "list": (list_command("dict", Dict, "create NAME"), "list the dicts"),
+    "create": (create_command("dict", Dict), "make an empty one"),
     "items": (_items, "show entries"),
     "get": (_get, "show one value"),
     "clear": (_clear, "remove all entries"),
-    "delete": (_delete, "delete it"),
+    "delete": (
+        delete_command("dict", Dict, lambda shared: f" with {shared.len()} entries"),
+        "delete it",
+    ),
 }

@@ -10,6 +10,7 @@ from typing import Any
 
 from . import subcommands
 from .failure import UsageError
+from .parser import Parser
 from .subcommands import Sub
 
 Command = Callable[[list[str]], int]
@@ -37,6 +38,65 @@ def _with_objects(run: Command) -> Command:
                 raise UsageError(str(error), code=1) from error
 
     return command
+
+
+def parser_of(group: str, command: str, about: str, example: str = "") -> Parser:
+    """The parser of a command about one object, which is its argument `name`."""
+    words = f"{command} NAME {example}".rstrip()
+    parser = Parser(f"minimodal {group} {command}", about, f"minimodal {group} {words}")
+    parser.add_argument("name")
+    return parser
+
+
+def add_json(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def add_yes(parser: Parser) -> None:
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+
+
+def list_command(group: str, kind: Any, first: str) -> Command:
+    """`list`: the named objects of one kind. `first`: the command that makes the first one."""
+
+    def run(arguments: list[str]) -> int:
+        about = f"List the named {group}s, newest first."
+        parser = Parser(f"minimodal {group} list", about, f"minimodal {group} list --json")
+        add_json(parser)
+        options = parser.parse(arguments)
+        empty = f"there is no {group} yet: minimodal {group} {first}"
+        show_rows(names_of(kind), options.json, empty)
+        return 0
+
+    return run
+
+
+def create_command(group: str, kind: Any) -> Command:
+    """`create`: a new, empty object."""
+
+    def run(arguments: list[str]) -> int:
+        kind.objects.create(
+            parser_of(group, "create", f"Make an empty {group}.").parse(arguments).name
+        )
+        return 0
+
+    return run
+
+
+def delete_command(group: str, kind: Any, contents: Callable[[Any], str]) -> Command:
+    """`delete`: an object and what is in it; `contents` says what that is."""
+
+    def run(arguments: list[str]) -> int:
+        parser = parser_of(group, "delete", f"Delete a {group} and all that is in it.", "--yes")
+        add_yes(parser)
+        options = parser.parse(arguments)
+        handle = kind.from_name(options.name)
+        handle.hydrate()  # it must be there before anybody is asked about it
+        confirm(f"Delete the {group} {options.name!r}{contents(handle)}?", options.yes)
+        kind.objects.delete(options.name)
+        return 0
+
+    return run
 
 
 def show_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, empty: str) -> None:

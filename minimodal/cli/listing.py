@@ -12,7 +12,9 @@ from typing import Any
 from .failure import UsageError
 from .terminal import paint
 
-TIMES = frozenset("created started finished ended at now last next opened last_used".split())
+TIMES = frozenset(
+    "created started finished ended expires at now last next opened last_used".split()
+)
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 
 

@@ -49,6 +49,20 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
 
+    def format_help(self) -> str:
+        if self.epilog is None:
+            self.epilog = f"example: {self._plainest()}"
+        return super().format_help()
+
+    def _plainest(self) -> str:
+        """The shortest line that the command takes: its name and what it cannot do without."""
+        needed = [
+            str(action.metavar or action.dest).upper()
+            for action in self._actions
+            if not action.option_strings and action.nargs not in ("?", "*")
+        ]
+        return " ".join([self.prog, *needed])
+
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Parse all of `arguments`; what is left over is refused with the nearest option."""
         show(self)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from minimodal.progress import shown_seconds
+
 from .failure import UsageError
 from .parser import Parser, add_backend, load_settings
 from .reference import Script, find, is_program, load, parse, run_program
@@ -59,7 +61,7 @@ def main(arguments: list[str]) -> int:
         _host(config) as host,
     ):
         host.subscribe(screen.event)
-        screen.running_of = host.running_of
+        screen.running_of, screen.totals = host.running_of, host.totals
         if not script.reference.target and is_program(script):
             with host, enable_output(not quiet), _terminal(options, host, screen):
                 run_program(script)
@@ -69,8 +71,19 @@ def main(arguments: list[str]) -> int:
                 result = _run_target(options, target, call, screen, host)
             if options.write_result:
                 _write(options.write_result, target.name, result)
-        screen.say(f"Completed in {screen.elapsed()}", "done")
+        screen.say(f"Completed in {screen.elapsed()}{summary(host.totals())}", "done")
     return 0
+
+
+def summary(totals: dict[str, Any]) -> str:
+    """`: 600 calls, 12 failed, 4 containers, 28.1 s of work`; nothing where no call was made."""
+    calls, failed, containers = (int(totals[name]) for name in ("calls", "failed", "containers"))
+    if not calls:
+        return ""
+    parts = [f"{calls:,} call{'s' * (calls != 1)}"]
+    parts += [f"{failed:,} failed"] * bool(failed)
+    parts += [f"{containers:,} container{'s' * (containers != 1)}"]
+    return f": {', '.join(parts)}, {shown_seconds(totals['busy'])} of work"
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], str | None, list[str]]:

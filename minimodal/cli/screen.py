@@ -60,6 +60,7 @@ class Screen:
         self._before: Any = None
         self._streams: list[Any] = []
         self.running_of: Callable[[str], int] = lambda function: 0
+        self.totals: Callable[[], dict[str, Any]] = dict
         self._thread = threading.Thread(target=self._run, name="minimodal-screen", daemon=True)
         self._began = time.monotonic()
 
@@ -145,7 +146,8 @@ class Screen:
         text = f"{type(error).__name__}: {error}".rstrip(": ") if failed else None
         code = 0 if error is None else exit_code(error)
         seconds = round(time.monotonic() - self._began, 3)
-        self.publish("run.finished", "", time.time(), exit_code=code, error=text, seconds=seconds)
+        fields = {"exit_code": code, "error": text, "seconds": seconds, **self.totals()}
+        self.publish("run.finished", "", time.time(), **fields)
 
     # --- local output --------------------------------------------------------------------------------
 

@@ -8,22 +8,12 @@ from pathlib import Path
 from minimodal.secret import Secret
 
 from .failure import UsageError
-from .group import confirm, dispatch, names_of, show_rows
+from .group import delete_command, dispatch, list_command
 from .parser import Parser, load_settings
 
 
 def main(arguments: list[str]) -> int:
     return dispatch("secret", COMMANDS, arguments)
-
-
-def _list(arguments: list[str]) -> int:
-    parser = Parser("minimodal secret list", "List the names of the stored secrets, newest first.")
-    parser.add_argument("--json", action="store_true", help="for programs")
-    options = parser.parse(arguments)
-    show_rows(
-        names_of(Secret), options.json, "no secret is stored: minimodal secret create NAME K=V"
-    )
-    return 0
 
 
 def _create(arguments: list[str]) -> int:
@@ -74,21 +64,11 @@ def _value(key: str, text: str) -> str:
     return sys.stdin.read().removesuffix("\n")
 
 
-def _delete(arguments: list[str]) -> int:
-    parser = Parser("minimodal secret delete", "Delete a secret.")
-    parser.add_argument("name")
-    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
-    options = parser.parse(arguments)
-    Secret.from_name(options.name).hydrate()
-    confirm(f"Delete the secret {options.name!r}?", options.yes)
-    Secret.objects.delete(options.name)
-    return 0
-
-
 def _rotate(arguments: list[str]) -> int:
     parser = Parser(
         "minimodal secret rotate",
         "Encrypt all secrets with a new key. It may be interrupted at any time.",
+        "minimodal secret rotate",
     )
     parser.parse(arguments)
     from minimodal.engine.secret_files import SecretFiles
@@ -100,8 +80,8 @@ def _rotate(arguments: list[str]) -> int:
 
 
 COMMANDS = {
-    "list": (_list, "list their names"),
+    "list": (list_command("secret", Secret, "create NAME KEY=-"), "list their names"),
     "create": (_create, "store one, encrypted"),
-    "delete": (_delete, "delete one"),
+    "delete": (delete_command("secret", Secret, lambda _: ""), "delete one"),
     "rotate": (_rotate, "encrypt all with a new key"),
 }

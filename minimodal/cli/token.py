@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING
 
-from .failure import UsageError
+from .listing import ago, print_json, print_table
 from .parser import Parser, load_settings
+from .subcommands import Sub, dispatch, listing_parser
 
 if TYPE_CHECKING:
     from minimodal.gateway.tokens import TokenFile
 
-COMMANDS = {
-    "create": "make a token and print it, once",
-    "list": "show the tokens: id, user, scopes, age",
-    "revoke": "make a token worthless, at once",
-}
-
 
 def main(arguments: list[str]) -> int:
-    name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
-    if name in ("-h", "--help"):
-        print("usage: minimodal token COMMAND …\n\ncommands:")
-        for command, about in COMMANDS.items():
-            print(f"  {command:<15} {about}")
-        return 0
-    if name not in COMMANDS:
-        said = f"{name!r} is no command of `minimodal token`." if name else "no command was given."
-        raise UsageError(said, choices=list(COMMANDS), hint="minimodal token --help")
-    return {"create": _create, "list": _list, "revoke": _revoke}[name](rest)
+    subs = {
+        "create": Sub(_create, "make a token and print it, once"),
+        "list": Sub(_list, "show the tokens: id, user, scopes, age"),
+        "revoke": Sub(_revoke, "make a token worthless, at once"),
+    }
+    return dispatch("token", subs, arguments, "minimodal token create --user ada --scope read")
 
 
 def _tokens() -> TokenFile:
@@ -63,19 +53,37 @@ def _create(arguments: list[str]) -> int:
 
 
 def _list(arguments: list[str]) -> int:
-    parser = Parser("minimodal token list", "Show the tokens.", "minimodal token list --json")
-    parser.add_argument("--json", action="store_true", help="one JSON object for each token")
+    parser = listing_parser("token list", "Show the tokens.", "token list --json")
     options = parser.parse(arguments)
-    tokens = _tokens()
-    for each in tokens.all():
-        if options.json:
-            row = {"id": each.id, "user": each.user, "scopes": each.scopes}
-            print(json.dumps({**row, "created": each.created, "expires": each.expires}))
-        else:
-            age = (time.time() - each.created) / 86_400
-            ended = each.expires is not None and each.expires < time.time()
-            scopes = ",".join(each.scopes)
-            print(f"{each.id}  {each.user:<16} {scopes:<16} {age:.0f} days{' expired' * ended}")
+    tokens = _tokens().all()
+    if options.json:
+        rows = [
+            {
+                "id": each.id,
+                "user": each.user,
+                "scopes": each.scopes,
+                "created": each.created,
+                "expires": each.expires,
+            }
+            for each in tokens
+        ]
+        print_json("tokens", {"tokens": rows})
+        return 0
+    now = time.time()
+    print_table(
+        ("token", "user", "scopes", "age", "expires"),
+        [
+            (
+                each.id,
+                each.user,
+                ", ".join(each.scopes),
+                ago(each.created),
+                "expired" if (each.expires or now) < now else each.expires and ago(each.expires),
+            )
+            for each in tokens
+        ],
+        empty="there are no tokens",
+    )
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TextIO
 
-from minimodal.progress import SHOWN_ID, Progress, shown_seconds
+from minimodal.progress import QUICK, SHOWN_ID, Progress, shown_seconds
 
 MOST_BARS = 8  # maps shown at one time, the newest
 
@@ -32,7 +32,12 @@ def tree_of(progress: Progress, now: float) -> Any:
     from rich.text import Text
     from rich.tree import Tree
 
-    if progress.maps and not progress.building and not progress.starting:
+    starting = {
+        name: containers
+        for name, containers in progress.starting.items()
+        if name not in progress.started or now - min(containers.values()) >= QUICK
+    }
+    if progress.maps and not progress.building and not starting:
         return _bars(progress, now)
     tree = Tree(Spinner("dots", Text("Working")), guide_style="dim")
     for digest, build in progress.building.items():
@@ -42,7 +47,7 @@ def tree_of(progress: Progress, now: float) -> Any:
         branch = tree.add(label)
         if build.last:
             branch.add(Text(build.last, style="dim", no_wrap=True, overflow="ellipsis"))
-    for name, containers in progress.starting.items():
+    for name, containers in starting.items():
         count = len(containers)
         since = shown_seconds(now - min(containers.values()))
         noun = "container" if count == 1 else f"{count} containers"
@@ -65,6 +70,9 @@ def _bars(progress: Progress, now: float) -> Any:
             completed=each.done,
             width=24,
             pulse=each.total is None,
+            complete_style="green",
+            finished_style="green",
+            pulse_style="cyan",
             animation_time=now,
         )
         words = Text(each.words(now), no_wrap=True, overflow="ellipsis")

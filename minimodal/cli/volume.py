@@ -15,8 +15,16 @@ from minimodal.volume import Volume
 from minimodal.volume_paths import FileEntryType, inside
 
 from .failure import UsageError
-from .group import confirm, dispatch, names_of, show_rows
-from .parser import Parser
+from .group import (
+    add_json,
+    add_yes,
+    confirm,
+    create_command,
+    dispatch,
+    list_command,
+    parser_of,
+    show_rows,
+)
 from .terminal import wants_motion
 
 Moved = Callable[[int], None]
@@ -26,31 +34,11 @@ def main(arguments: list[str]) -> int:
     return dispatch("volume", COMMANDS, arguments)
 
 
-def _list(arguments: list[str]) -> int:
-    parser = Parser("minimodal volume list", "List the volumes of this home, newest first.")
-    parser.add_argument("--json", action="store_true", help="for programs")
-    options = parser.parse(arguments)
-    show_rows(
-        names_of(Volume), options.json, "there is no volume yet: minimodal volume create NAME"
-    )
-    return 0
-
-
-def _create(arguments: list[str]) -> int:
-    parser = Parser(
-        "minimodal volume create", "Make an empty volume.", "minimodal volume create data"
-    )
-    parser.add_argument("name")
-    Volume.objects.create(parser.parse(arguments).name)
-    return 0
-
-
 def _ls(arguments: list[str]) -> int:
-    parser = Parser("minimodal volume ls", "List files.", "minimodal volume ls data models -r")
-    parser.add_argument("name")
+    parser = parser_of("volume", "ls", "List files.", "models -r")
     parser.add_argument("path", nargs="?", default="/")
     parser.add_argument("-r", "--recursive", action="store_true", help="also what is below")
-    parser.add_argument("--json", action="store_true", help="for programs")
+    add_json(parser)
     options = parser.parse(arguments)
     entries = _named(options.name).listdir(options.path, recursive=options.recursive)
     rows = [
@@ -61,12 +49,8 @@ def _ls(arguments: list[str]) -> int:
 
 
 def _put(arguments: list[str]) -> int:
-    parser = Parser(
-        "minimodal volume put",
-        "Copy a file or a directory of this machine into a volume, as one commit.",
-        "minimodal volume put data ./model.bin /models/",
-    )
-    parser.add_argument("name")
+    about = "Copy a file or a directory of this machine into a volume, as one commit."
+    parser = parser_of("volume", "put", about, "./model.bin /models/")
     parser.add_argument("local", help="a file, a directory, or - for stdin")
     parser.add_argument("remote", nargs="?", help="where to; by default the same name, at the top")
     parser.add_argument("-f", "--force", action="store_true", help="replace files that exist")
@@ -90,12 +74,8 @@ def _put(arguments: list[str]) -> int:
 
 
 def _get(arguments: list[str]) -> int:
-    parser = Parser(
-        "minimodal volume get",
-        "Copy a file or a directory of a volume to this machine.",
-        "minimodal volume get data models/model.bin .",
-    )
-    parser.add_argument("name")
+    about = "Copy a file or a directory of a volume to this machine."
+    parser = parser_of("volume", "get", about, "models/model.bin .")
     parser.add_argument("remote")
     parser.add_argument("local", nargs="?", default=".", help="where to; - for stdout")
     parser.add_argument("-f", "--force", action="store_true", help="replace files that exist")
@@ -137,8 +117,7 @@ def _fetch(volume: Volume, path: str, place: Path, force: bool, moved: Moved) ->
 
 
 def _rm(arguments: list[str]) -> int:
-    parser = Parser("minimodal volume rm", "Remove a file.", "minimodal volume rm data old -r")
-    parser.add_argument("name")
+    parser = parser_of("volume", "rm", "Remove a file.", "old -r")
     parser.add_argument("path")
     parser.add_argument("-r", "--recursive", action="store_true", help="a directory with its files")
     options = parser.parse(arguments)
@@ -147,8 +126,7 @@ def _rm(arguments: list[str]) -> int:
 
 
 def _cp(arguments: list[str]) -> int:
-    parser = Parser("minimodal volume cp", "Copy within a volume.", "minimodal volume cp data a b")
-    parser.add_argument("name")
+    parser = parser_of("volume", "cp", "Copy within a volume.", "a b")
     parser.add_argument("paths", nargs="+", metavar="path", help="one source or more, and where to")
     parser.add_argument("-r", "--recursive", action="store_true", help="directories too")
     options = parser.parse(arguments)
@@ -160,8 +138,7 @@ def _cp(arguments: list[str]) -> int:
 
 
 def _rename(arguments: list[str]) -> int:
-    parser = Parser("minimodal volume rename", "Give a volume another name.")
-    parser.add_argument("name")
+    parser = parser_of("volume", "rename", "Give a volume another name.", "NEW_NAME")
     parser.add_argument("new_name")
     options = parser.parse(arguments)
     Volume.rename(options.name, options.new_name)
@@ -169,9 +146,8 @@ def _rename(arguments: list[str]) -> int:
 
 
 def _delete(arguments: list[str]) -> int:
-    parser = Parser("minimodal volume delete", "Delete a volume and all its files.")
-    parser.add_argument("name")
-    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    parser = parser_of("volume", "delete", "Delete a volume and all its files.", "--yes")
+    add_yes(parser)
     parser.add_argument("--force", action="store_true", help="also while a container uses it")
     options = parser.parse(arguments)
     count = len(_named(options.name).list_files())
@@ -181,8 +157,8 @@ def _delete(arguments: list[str]) -> int:
 
 
 COMMANDS = {
-    "list": (_list, "list the volumes"),
-    "create": (_create, "make an empty one"),
+    "list": (list_command("volume", Volume, "create NAME"), "list the volumes"),
+    "create": (create_command("volume", Volume), "make an empty one"),
     "ls": (_ls, "list files"),
     "put": (_put, "copy files from this machine into it"),
     "get": (_get, "copy files to this machine"),

@@ -21,6 +21,7 @@ from minimodal.types import ByName, Payload
 from .calls import Ended, LiveCall
 from .events import Event
 from .ops import Caller
+from .previews import previews
 from .record_ops import RecordOps, call_row, limit_of, states_of
 
 if TYPE_CHECKING:
@@ -144,9 +145,17 @@ class AdminOps:
         }
 
     def containers(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
-        """The containers of one app or function, or all of them, with the calls that they run."""
+        """The containers of one app or function, or all of them, with the calls that they run.
+
+        Those that ended after `since` too, if it is given.
+        """
         pools = [p for p in self._engine.pools.values() if _selected(p, fields)]
         rows = [self._container_row(session) for pool in pools for session in pool.sessions]
+        since = float(fields.get("since") or "inf")
+        for session, at, reason in self._engine.gone:
+            if self._wall(at) >= since and _selected(session.pool, fields):
+                gone = {"state": "ended", "ended": self._wall(at), "reason": reason}
+                rows.append(self._container_row(session) | gone)
         return Reply({"containers": rows})
 
     def _container_row(self, session: Session) -> dict[str, Any]:
@@ -161,6 +170,13 @@ class AdminOps:
             "node": session.node,
             "image": session.image.digest,
             "started": self._wall(session.started_at),
+            "ready": self._wall(session.ready_at) if session.ready_at else None,
+            "cpu": session.usage.cpu,
+            "memory": session.usage.memory,
+            "memory_limit": pool.spec.resources.memory_limit,
+            "slots": len(session.slots),
+            "ended": None,
+            "reason": "",
             "calls": [
                 {"id": live.call.id, "seconds": self._engine.clock.monotonic() - live.started_at}
                 for slot in session.slots
@@ -190,7 +206,9 @@ class AdminOps:
         rows = {row["id"]: row for row in await self._record.find_calls(fields)}
         known: list[LiveCall | Ended] = [*self._engine.recent, *self._engine.calls.values()]
         for row in map(self._call_row, known):
-            if row["id"] not in rows and _wanted(row, fields, states):
+            if row["id"] in rows:  # on record; only memory knows where it ran
+                rows[row["id"]] |= {name: row[name] for name in ("container", "cold")}
+            elif _wanted(row, fields, states):
                 rows[row["id"]] = row
         ordered = sorted(rows.values(), key=lambda row: row["created"], reverse=True)
         return Reply({"calls": ordered[:limit]})
@@ -198,7 +216,8 @@ class AdminOps:
     async def call(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         """One call, its failed attempts, and the last lines that it printed."""
         call_id = fields["id"]
-        live = self._engine.calls.get(call_id)
+        live, ended = self._engine.calls.get(call_id), self._remembered(call_id)
+        known: LiveCall | Ended | None = ended or live
         lines = [
             event_row(event)
             for event in self._engine.events.since(0)
@@ -207,9 +226,12 @@ class AdminOps:
         try:
             shown = await self._record.show_call(call_id)
         except NotFoundError:
-            shown = {"call": self._call_row(live or self._remembered(call_id)), "attempts": []}
-        if live is not None and live.slot is not None:
-            shown["call"]["container"] = live.slot.session.id
+            if known is None:
+                raise
+            shown = {"call": self._call_row(known), "attempts": []}
+        if known is not None:
+            shown["call"] |= {"container": known.container, "cold": known.cold}
+        shown |= await previews(self._engine, shown["call"], live, ended)
         return Reply({**shown, "logs": lines[-EVENTS_AT_ONCE:]})
 
     async def stack(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
@@ -217,7 +239,10 @@ class AdminOps:
 
         Raises NotFoundError, ConflictError where it does not run.
         """
-        live = self._engine.calls.get(fields["id"]) or self._remembered(fields["id"])
+        call_id = fields["id"]
+        live = self._engine.calls.get(call_id) or self._remembered(call_id)
+        if live is None:
+            raise NotFoundError(f"no call {call_id}")
         if isinstance(live, Ended) or live.slot is None or live.decided:
             raise ConflictError(f"{fields['id']} does not run: it is {live.state.value}")
         session = live.slot.session
@@ -239,6 +264,8 @@ class AdminOps:
         # A call is accepted after its caller, so one pass in that order finds all.
         for known in sorted(remembered, key=lambda each: each.queued_at):
             call = known.call
+            if isinstance(known, Ended) and call.id in rows:
+                continue  # on record, where more is known of it
             if (call.id in family or call.parent in family) and len(rows) < GRAPH_ROWS:
                 family.add(call.id)
                 rows[call.id] = self._call_row(known) | _place_of(known)
@@ -247,11 +274,8 @@ class AdminOps:
             raise NotFoundError(f"no call {missing[0]}")
         return Reply({"calls": sorted(rows.values(), key=lambda row: row["created"])})
 
-    def _remembered(self, call_id: str) -> Ended:
-        for each in self._engine.recent:
-            if each.call.id == call_id:
-                return each
-        raise NotFoundError(f"no call {call_id}")
+    def _remembered(self, call_id: str) -> Ended | None:
+        return next((each for each in self._engine.recent if each.call.id == call_id), None)
 
     def _call_row(self, known: LiveCall | Ended) -> dict[str, Any]:
         """A call in the engine's memory, with the fields of a call on record."""
@@ -278,6 +302,8 @@ class AdminOps:
             "error": known.error if isinstance(known, Ended) else "",
             "dead": False,
             "durable": call.durable,
+            "container": known.container,
+            "cold": known.cold,
         }
 
     # --- events --------------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from minimodal.errors import Error, name_of
 from minimodal.layers import ImageSpec
 from minimodal.types import CallState, Failure, FunctionSpec, ImageRef, Outcome
 
+from .tally import Times
+
 if TYPE_CHECKING:
     from .engine import Engine
     from .pool import Pool
@@ -23,10 +25,16 @@ class Builds:
         self._engine = engine
         self._images: dict[tuple[Any, ...], ImageRef] = {}
         self._building: set[Pool] = set()
+        self.times = Times()  # to build, or to find what is built
 
     def of(self, spec: FunctionSpec) -> ImageRef | None:
         """The image of a function, where it is built."""
         return self._images.get(_key(spec.image)) if spec.image else None
+
+    def forget(self, pool: Pool) -> None:
+        """A pool's image is gone: whoever needs it next has it built."""
+        self._images.pop(_key(pool.spec.image), None)
+        pool.image = None
 
     async def build_all(self, images: Iterable[ImageSpec]) -> None:
         """Build at the same time; the first failure is raised as itself and ends the others."""
@@ -57,12 +65,12 @@ class Builds:
             started = self._engine.loop.time()
             try:
                 ref = self._images[key] = await self._engine.backend.build(image, report)
-            except Error:
-                self._engine.events.publish("image.failed", name)
+            except Error as error:
+                self._engine.events.publish("image.failed", name, text=str(error))
                 raise
-            self._engine.events.publish(
-                "image.built", name, seconds=self._engine.loop.time() - started
-            )
+            seconds = self._engine.loop.time() - started
+            self.times.add(seconds)
+            self._engine.events.publish("image.built", name, seconds=seconds)
         return ref
 
     def build_for(self, pool: Pool) -> None:

@@ -6,13 +6,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from minimodal.types import Call, CallState, Failure, Outcome, Payload
+from minimodal.types import EMPTY, Call, CallState, Failure, Outcome, Payload
 
 from .input_window import InputWindow
 
 if TYPE_CHECKING:
     from .pool import Pool
     from .slot import Slot
+
+SMALL = 512  # bytes of a value that is remembered, for people to see
 
 Waiter = Callable[[Outcome], None]
 
@@ -28,6 +30,8 @@ class LiveCall:
         "attempts",
         "call",
         "cleared",
+        "cold",
+        "container",
         "losses",
         "outcome",
         "pool",
@@ -56,6 +60,8 @@ class LiveCall:
         self.retry: Callable[[], None] | None = None  # cancels the wait before the next attempt
         self.queued_at = queued_at
         self.started_at = queued_at
+        self.container = ""  # that had it last
+        self.cold = 0.0  # seconds of its wait in which that container was starting
         self.attempt = 0  # of a durable call: attempts that are on record
         self.cleared = False  # of a durable call: the next attempt is on record
         self.recording = False  # of a durable call: its outcome is being recorded
@@ -130,7 +136,7 @@ class StreamBuffer:
 
 
 class Ended(NamedTuple):
-    """What is remembered of a finished attached call, without its values. Times are the loop's."""
+    """What is remembered of a finished call, without its values. Times are the loop's."""
 
     call: Call
     pool: Pool
@@ -141,6 +147,10 @@ class Ended(NamedTuple):
     queued_at: float
     started_at: float
     finished_at: float
+    container: str
+    cold: float
+    input: Payload  # of a small one, for people; else EMPTY
+    value: Payload
 
 
 def ended(live: LiveCall, outcome: Outcome, now: float) -> Ended:
@@ -155,7 +165,15 @@ def ended(live: LiveCall, outcome: Outcome, now: float) -> Ended:
         live.queued_at,
         live.started_at,
         now,
+        live.container,
+        live.cold,
+        _if_small(live.call.payload),
+        _if_small(outcome.value or EMPTY),
     )
+
+
+def _if_small(payload: Payload) -> Payload:
+    return payload if len(payload.data) <= SMALL and not payload.buffers else EMPTY
 
 
 def failed(state: CallState, kind: str, message: str, attempts: int = 1) -> Outcome:

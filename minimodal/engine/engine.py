@@ -50,6 +50,7 @@ from .pool import Pool
 from .quotas import QuotaOps
 from .rollout import Rollout
 from .sandboxes import Sandboxes
+from .tally import Tally
 from .tenants import Tenants
 from .terminal import Terminal
 from .timetable import Timetable
@@ -60,11 +61,11 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from .scheduler import FairQueue
-    from .session import Session
+    from .session import Gone, Session
 
 log = logging.getLogger("minimodal.engine")
 
-RECENT = 1000  # finished attached calls in `minimodal calls`
+RECENT = 1000  # finished calls in `minimodal calls` that are not on record, or ran just now
 KEPT_OUTCOMES = 10_000  # finished generators whose end can still be read by id
 
 
@@ -89,12 +90,14 @@ class Engine:
         self.events = EventLog(clock)
         self.logs = LogLines(self.events, self.loop)
         self.tenants = tenants
+        self.total = Tally()  # of all its pools
         self.pools: dict[str, Pool] = {}
         self.image_breakers: dict[str, Breaker] = {}  # by digest
         self.apps: dict[str, App] = {}
         self.calls: dict[str, LiveCall] = {}
         self._kept: deque[str] = deque()  # finished calls in the order of their end
-        self.recent: deque[Ended] = deque(maxlen=RECENT)  # attached calls, for people
+        self.gone: deque[Gone] = deque(maxlen=RECENT)  # containers
+        self.recent: deque[Ended] = deque(maxlen=RECENT)  # finished calls, for people
         self.blobs: dict[str, bytes] = {}
         self.planner = Planner(self, nodes)
         self.durable: Durable
@@ -217,6 +220,12 @@ class Engine:
             f"{'; apps here: ' + ', '.join(known) if known else ''}"
         )
 
+    def sample(self) -> None:
+        """Note how long the queues are, for the charts."""
+        now = self.loop.time()
+        for pool in self.pools.values():
+            pool.tally.sample(now, len(pool.queue), len(pool.sessions))
+
     # --- calls ---------------------------------------------------------------------------------------
 
     def run(self, call: Call, done: Waiter) -> None:
@@ -284,8 +293,7 @@ class Engine:
         live.state = outcome.state
         call_id = live.call.id
         now = self.loop.time()
-        if not live.durable:
-            self.recent.append(ended(live, outcome, now))
+        self.recent.append(ended(live, outcome, now))
         if not live.keep:  # what is on record is read there
             del self.calls[call_id]
         else:
@@ -294,7 +302,8 @@ class Engine:
                 del self.calls[self._kept.popleft()]
         live.call.payload = EMPTY  # the arguments may be large
         begun = live.started_at if live.attempts or live.slot or outcome.attempts else None
-        live.pool.tally.add(outcome.state, now, live.queued_at, begun)
+        for tally in (live.pool.tally, self.total):
+            tally.add(outcome.state, now, live.queued_at, begun)
         waiters, live.waiters = live.waiters, ()
         for waiter in waiters:
             waiter(outcome)

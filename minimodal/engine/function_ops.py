@@ -81,7 +81,9 @@ class FunctionOps:
 
     def tally(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         """What each function's calls came to, and what it does now; for metrics and charts."""
-        now = self._engine.loop.time()
+        engine = self._engine
+        now = engine.loop.time()
+        engine.sample()
         rows = [
             {
                 "key": key,
@@ -94,9 +96,16 @@ class FunctionOps:
                 "ready": sum(session.ready for session in pool.sessions),
                 **pool.tally.plain(now),
             }
-            for key, pool in self._engine.pools.items()
+            for key, pool in engine.pools.items()
         ]
-        return Reply({"bounds": list(BOUNDS), "functions": rows})
+        return Reply(
+            {
+                "bounds": list(BOUNDS),
+                "functions": rows,
+                "builds": engine.builds.times.plain(),
+                "decisions": dict(engine.planner.decisions),
+            }
+        )
 
     def autoscale(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         """Other bounds for a pool that exists, until its app is sent again."""

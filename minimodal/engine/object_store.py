@@ -176,11 +176,15 @@ class NamedOps:
         return Reply({"id": await self._store.write(lambda c: self._make(c, None))})
 
     async def _list(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
-        query = "SELECT id, name, created FROM objects WHERE kind = ? AND name IS NOT NULL"
-        rows = await self._store.read(lambda c: c.execute(query, (self._kind,)).fetchall())
-        return Reply(
-            {"objects": [dict(zip(("id", "name", "created"), r, strict=True)) for r in rows]}
+        """`items`: how many entries or items each has."""
+        table = "entries" if self._kind == "dict" else "items"
+        query = (
+            f"SELECT id, name, created, (SELECT count(*) FROM {table} WHERE object = id) "
+            "FROM objects WHERE kind = ? AND name IS NOT NULL"
         )
+        rows = await self._store.read(lambda c: c.execute(query, (self._kind,)).fetchall())
+        names = ("id", "name", "created", "items")
+        return Reply({"objects": [dict(zip(names, row, strict=True)) for row in rows]})
 
     async def _info(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         def look(connection: Connection) -> Any:

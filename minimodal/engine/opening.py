@@ -11,6 +11,7 @@ import anyio
 
 from minimodal.protocols import Backend
 
+from . import build_ops
 from .admin_ops import AdminOps
 from .durable import Durable
 from .engine import Engine
@@ -20,6 +21,7 @@ from .nodes import Node
 from .objects import Objects
 from .quotas import QuotaOps
 from .store import Durability, open_store
+from .tally import SLICE
 from .tenants import Tenants
 from .timetable import Timetable
 
@@ -65,6 +67,7 @@ async def open_engine(
         engine.hosting = Hosting(engine)
         engine.timetable = Timetable(engine)
         AdminOps(engine)
+        build_ops.add_to(engine)
         engine.loop.set_exception_handler(engine.crash)
         for service in (
             engine.surface_crash,
@@ -75,6 +78,7 @@ async def open_engine(
             engine.hosting.run,
             engine.timetable.run,
             partial(_check_often, check),
+            partial(_sample_often, engine),
         ):
             services.start_soon(engine.serve, service)
         try:
@@ -83,6 +87,12 @@ async def open_engine(
             with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_WITHIN):
                 await engine.aclose()
             services.cancel_scope.cancel()
+
+
+async def _sample_often(engine: Engine) -> None:
+    while True:
+        engine.sample()
+        await anyio.sleep(SLICE)
 
 
 async def _check_often(check: Callable[[], None]) -> None:

@@ -6,6 +6,7 @@ It sleeps until something changed (a call waits, a container ended) or the plan'
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ class Planner:
         self._engine = engine
         self._wake = anyio.Event()
         self._reserved: dict[str, tuple[str, Resources]] = {}
+        self.decisions: Counter[str] = Counter(start=0, stop=0, retire=0, wait=0)
 
     def reserve(self, owner: str, resources: Resources) -> None:
         """Take room for what is not planned: a sandbox. Functions get what is left.
@@ -78,6 +80,13 @@ class Planner:
         pools = self._engine.pools
         decided = plan([view(pool, now) for pool in pools.values()], self._left(), now)
         sessions = {s.id: s for pool in pools.values() for s in pool.sessions}
+        for what, found in (
+            ("start", decided.start),
+            ("stop", decided.stop),
+            ("retire", decided.retire),
+            ("wait", decided.waiting),
+        ):
+            self.decisions[what] += len(found)
         for container in decided.stop:
             sessions[container].request_stop()
         for container in decided.retire:

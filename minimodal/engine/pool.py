@@ -424,7 +424,8 @@ class Pool:
         self.start_failures = 0
         self._say_tried(None)
         self.breaker.success(session.ticket)
-        self.tally.cold_starts.add(seconds)
+        for tally in (self.tally, self.engine.total):
+            tally.cold_starts.add(seconds)
         self.cold_start = smooth(self.cold_start, seconds)
 
     def session_ended(self, session: Session, reason: ExitReason) -> None:

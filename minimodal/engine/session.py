@@ -6,11 +6,11 @@ import json
 import logging
 import signal
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 
-from minimodal.errors import Error, ProtocolError
+from minimodal.errors import BuildError, Error, ProtocolError
 from minimodal.types import ContainerSpec, ExitReason, Failure, Mount, new_id
 from minimodal.wire import Frame, Kind
 
@@ -20,6 +20,7 @@ from .peer import Peer
 from .serving import Serving
 from .slot import CUT, Slot, failure_of
 from .terminal import LOOK_AGAIN
+from .usage import Usage
 
 if TYPE_CHECKING:
     from minimodal.protocols import Container
@@ -31,7 +32,8 @@ log = logging.getLogger("minimodal.engine")
 
 HEARTBEAT = 2.5  # seconds between pings
 HEARTBEATS_MISSED = 4
-STOP_GRACE = 5.0  # seconds that @exit has
+EXIT_GRACE = 30.0  # seconds that @exit has
+STOP_GRACE = 5.0  # seconds from a kill to its news
 MAX_SLOTS = 256  # executors of one container, with those that nested calls borrowed
 
 
@@ -50,10 +52,12 @@ class Session:
         self._was_ready = False
         self.stopping = False
         self.started_at = pool.engine.loop.time()
+        self.ready_at = 0.0  # loop time; 0: not yet
         self.idle_since = self.started_at
         self._supervisor: Peer | None = None
         self.container: Container | None = None
         self.gone = anyio.Event()  # it will not be used any more
+        self.usage = Usage()
         self._oom_kills = 0  # that have been told
         self._ended = anyio.Event()
         self._stop = anyio.Event()
@@ -90,6 +94,9 @@ class Session:
                 said = f": {reason.detail}" if reason.detail else ""
                 message = f"the container of {self.pool.name} ended: {reason}{said}"
                 self.start_failed(Failure("LaunchError", message), again=reason.passing)
+        except BuildError as error:  # it was removed behind our back: the next start builds it
+            engine.builds.forget(self.pool)
+            self.start_failed(Failure(type(error).__name__, str(error)), again=True)
         except Error as error:
             self.start_failed(Failure(type(error).__name__, str(error)))
         finally:
@@ -130,7 +137,7 @@ class Session:
             tasks.start_soon(self._heartbeat)
             await self._until_stop()
             if self._was_ready and not self._ended.is_set() and not self._condemned:
-                with anyio.move_on_after(STOP_GRACE):
+                with anyio.move_on_after(EXIT_GRACE):
                     self._ask_to_stop()
                     await self._ended.wait()
             if not self._ended.is_set():
@@ -197,6 +204,7 @@ class Session:
         match frame.kind:
             case Kind.PONG:
                 self._unanswered_pings = 0
+                self.usage.add(frame.meta, self.pool.engine.loop.time())
             case Kind.LOG:
                 self.on_log(frame)
             case Kind.READY:
@@ -262,7 +270,8 @@ class Session:
         if not self.ready:
             self.ready = self._was_ready = True
             self._startup.cancel()
-            elapsed = self.pool.engine.loop.time() - self.started_at
+            self.ready_at = self.pool.engine.loop.time()
+            elapsed = self.ready_at - self.started_at
             self.pool.engine.events.publish(
                 "container.ready", self.pool.name, container=self.id, seconds=elapsed
             )
@@ -377,7 +386,17 @@ class Session:
             reason=str(reason),
             asked=asked,
         )
+        engine = self.pool.engine
+        engine.gone.append(Gone(self, engine.loop.time(), "" if asked else str(reason)))
         self.pool.session_ended(self, reason)
+
+
+class Gone(NamedTuple):
+    """A container that has ended, as it is remembered for people."""
+
+    session: Session
+    at: float  # loop time
+    reason: str  # empty: it was to stop
 
 
 async def _cancel_after(event: anyio.Event, scope: anyio.CancelScope) -> None:

@@ -114,7 +114,11 @@ class Slot:
         call = live.call
         live.slot = self
         live.state = CallState.RUNNING
-        engine = self.session.pool.engine
+        session = self.session
+        live.container = session.id
+        if session.ready_at > live.queued_at:  # it waited for this container to start
+            live.cold = session.ready_at - max(live.queued_at, session.started_at)
+        engine = session.pool.engine
         engine.seq += 1
         live.seq = engine.seq
         self.inflight[live.seq] = live

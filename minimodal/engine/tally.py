@@ -31,13 +31,13 @@ class Times:
             self.total += seconds
 
     def quantile(self, share: float) -> float | None:
-        """An upper estimate: the bound of the bucket in which that share of all lies."""
+        """An estimate: evenly between the bounds of the bucket in which that share of all lies."""
         wanted = share * sum(self.counts)
-        seen = 0
-        for bound, count in zip((*BOUNDS, BOUNDS[-1]), self.counts, strict=True):
-            seen += count
-            if seen and seen >= wanted:
-                return bound
+        seen, low = 0, 0.0
+        for high, count in zip((*BOUNDS, BOUNDS[-1]), self.counts, strict=True):
+            if count and seen + count >= wanted:
+                return low + (high - low) * (wanted - seen) / count
+            seen, low = seen + count, high
         return None
 
     def plain(self) -> dict[str, Any]:
@@ -47,7 +47,17 @@ class Times:
 class Tally:
     """One per pool: a new version of a function begins at zero."""
 
-    __slots__ = ("_failed", "_finished", "_first", "cold_starts", "service", "states", "waits")
+    __slots__ = (
+        "_containers",
+        "_failed",
+        "_finished",
+        "_first",
+        "_queued",
+        "cold_starts",
+        "service",
+        "states",
+        "waits",
+    )
 
     def __init__(self) -> None:
         self.states = dict.fromkeys((s.value for s in CallState if s.finished), 0)
@@ -57,6 +67,8 @@ class Tally:
         self._first = 0  # number of the slice that the last column shows
         self._finished = [0] * SLICES
         self._failed = [0] * SLICES
+        self._queued = [0] * SLICES
+        self._containers = [0] * SLICES
 
     def add(self, state: CallState, now: float, queued_at: float, started_at: float | None) -> None:
         """A call has ended. Times are the loop's; `started_at` None: it never began."""
@@ -70,16 +82,23 @@ class Tally:
         if state is not CallState.OK and state is not CallState.CANCELLED:
             self._failed[-1] += 1
 
+    def sample(self, now: float, queued: int, containers: int) -> None:
+        """How long the queue is and how many containers there are; of a slice the most counts."""
+        self._move_to(now)
+        self._queued[-1] = max(self._queued[-1], queued)
+        self._containers[-1] = max(self._containers[-1], containers)
+
     def _move_to(self, now: float) -> None:
         number = int(now / SLICE)
         gone = min(number - self._first, SLICES)
         if gone > 0:
-            self._finished = self._finished[gone:] + [0] * gone
-            self._failed = self._failed[gone:] + [0] * gone
+            for column in (self._finished, self._failed, self._queued, self._containers):
+                column[:] = column[gone:] + [0] * gone
         self._first = number
 
     def plain(self, now: float) -> dict[str, Any]:
-        """JSON-able. `recent`: finished and failed calls in slices of `slice` seconds, oldest first."""
+        """JSON-able. `recent…`: calls that ended, calls that failed, the queue and the containers, in
+        slices of `slice` seconds, oldest first."""
         self._move_to(now)
         return {
             "states": dict(self.states),
@@ -91,4 +110,6 @@ class Tally:
             "slice": SLICE,
             "recent": list(self._finished),
             "recent_failed": list(self._failed),
+            "recent_queued": list(self._queued),
+            "recent_containers": list(self._containers),
         }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
@@ -24,7 +25,7 @@ from minimodal.pickling import NO_ARGUMENTS
 from minimodal.protocols import Reply
 from minimodal.types import Call, FunctionSpec, Payload, ScheduleSpec, new_id
 
-from .cron import Missed, due, next_after
+from .cron import Missed, due, next_after, occurrences
 from .ops import Caller
 from .schedules import ScheduleState
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("minimodal.engine")
 
 TRY_AGAIN = 5.0  # seconds after the store failed
+UPCOMING = 5  # ticks that a listing shows
 LONGEST_NAP = 10.0  # seconds after which the clock is looked at again: it may have been set
 
 Fields = Mapping[str, Any]
@@ -228,7 +230,14 @@ def schedule_row(
         "last": state.last if state is not None and ran else None,
         "last_call": state.last_call if state else None,
         "next": None if paused else upcoming,
+        "upcoming": [] if paused or upcoming is None else _upcoming(schedule, upcoming, opened_at),
     }
+
+
+def _upcoming(schedule: ScheduleSpec, first: float, opened_at: float) -> list[float]:
+    """The next ticks, for people."""
+    following = occurrences(schedule, first, anchor=opened_at)
+    return [first, *islice(following, UPCOMING - 1)]
 
 
 def _last(schedule: ScheduleSpec, state: ScheduleState, opened_at: float) -> float:

@@ -25,6 +25,7 @@ CHUNK_BYTES = 4 << 20
 _HOLE = bytes(32)  # the digest of a chunk of zeros
 _FICLONE = 0x40049409
 _STAMP = 0  # mtime of each object: another one says that somebody wrote into it
+_NO_COPY_FILE_RANGE = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -92,10 +93,14 @@ class Contents:
         return data
 
     def copy_to(self, digest: str, target: int, what: str) -> None:
-        """Write the content into an open, empty file: as a clone where the file system can."""
+        """Write the content into an open, empty file: as a clone where the file system can, and
+        always without its bytes passing through here, unless somebody wrote into the object."""
         with self._opened(digest, what) as (fd, size, is_ours):
-            if is_ours and size and _clone(fd, target):
-                return
+            with wrapped(self.directory, what):
+                if is_ours:
+                    if not size or not _clone(fd, target):
+                        _copy(fd, target, size)
+                    return
             chunks = self._chunks(digest, fd, size, what)
             with wrapped(self.directory, what):
                 os.ftruncate(target, size)
@@ -194,31 +199,60 @@ def wrapped(directory: Path, what: str) -> Iterator[None]:
 
 
 def _copy_hashed(source: int, target: int) -> tuple[int, list[bytes]]:
-    """Copy from any open file; holes stay holes."""
+    """Copy from any open file; holes stay holes. The digests are those of the copy, which nobody
+    else can write."""
     size = os.fstat(source).st_size
-    cloned = bool(size) and _clone(source, target)
-    if cloned:
-        size = os.fstat(target).st_size
+    if not size or not _clone(source, target):
+        _copy(source, target, size)
+    size = os.fstat(target).st_size
     chunks: list[bytes] = []
-    start, data_at = 0, -1
-    while True:
+    buffer = memoryview(bytearray(min(size, CHUNK_BYTES)))
+    data_at = -1
+    for start in range(0, size, CHUNK_BYTES):
+        wanted = min(CHUNK_BYTES, size - start)
         if data_at < start:
-            data_at = _next_data(source, start, size)
-        if start + CHUNK_BYTES <= size and data_at >= start + CHUNK_BYTES:
+            data_at = _next_data(target, start, size)
+        if data_at >= start + wanted:
             chunks.append(_HOLE)
-            start += CHUNK_BYTES
             continue
-        data = _read_at(target if cloned else source, start)
-        if data:
-            chunks.append(_chunk_digest(data))
-            if not cloned and chunks[-1] != _HOLE:
-                _write_at(target, data, start)
-        start += len(data)
-        if len(data) < CHUNK_BYTES:
+        _read_into(buffer[:wanted], target, start)
+        chunks.append(_chunk_digest(buffer[:wanted]))
+    return size, chunks
+
+
+def _copy(source: int, target: int, size: int) -> None:
+    """In the kernel, extent by extent. A file that shrinks meanwhile gives a shorter copy."""
+    end = 0
+    while end < size:
+        start = _next_data(source, end, size)
+        if start >= size:
             break
-    if not cloned:
-        os.ftruncate(target, start)
-    return start, chunks
+        end = min(size, _next_hole(source, start, size))
+        while start < end:
+            copied = _copy_range(source, target, start, end - start)
+            if not copied:
+                os.ftruncate(target, start)
+                return
+            start += copied
+    os.ftruncate(target, size)
+
+
+def _copy_range(source: int, target: int, start: int, count: int) -> int:
+    try:
+        return os.copy_file_range(source, target, count, start, start)
+    except (AttributeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_COPY_FILE_RANGE:
+            raise
+    data = os.pread(source, min(count, CHUNK_BYTES), start)
+    _write_at(target, data, start)
+    return len(data)
+
+
+def _next_hole(fd: int, start: int, size: int) -> int:
+    try:
+        return os.lseek(fd, start, os.SEEK_HOLE)
+    except OSError:
+        return size  # it cannot say
 
 
 def _next_data(fd: int, start: int, size: int) -> int:
@@ -229,15 +263,12 @@ def _next_data(fd: int, start: int, size: int) -> int:
         return size if error.errno == errno.ENXIO else start  # ENXIO: none; else it cannot say
 
 
-def _read_at(fd: int, start: int) -> bytes:
-    parts, missing = [], CHUNK_BYTES
-    while missing:
-        part = os.pread(fd, missing, start + CHUNK_BYTES - missing)
-        if not part:
-            break
-        parts.append(part)
-        missing -= len(part)
-    return b"".join(parts)
+def _read_into(buffer: memoryview, fd: int, start: int) -> None:
+    while buffer:
+        count = os.preadv(fd, [buffer], start)
+        if not count:
+            raise OSError(errno.EIO, "the copy is shorter than it was")
+        buffer, start = buffer[count:], start + count
 
 
 def _write_at(fd: int, data: bytes, start: int) -> None:
@@ -255,8 +286,8 @@ def _clone(source: int, target: int) -> bool:
     return True
 
 
-def _chunk_digest(data: bytes) -> bytes:
-    if data[:1] == b"\0" and not data.strip(b"\0"):
+def _chunk_digest(data: bytes | memoryview) -> bytes:
+    if data[:1] == b"\0" and not bytes(data).strip(b"\0"):
         return _HOLE
     return hashlib.sha256(data).digest()
 

@@ -14,6 +14,7 @@ import stat
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from minimodal.errors import VolumeError
@@ -36,6 +37,7 @@ from .volume_tree import (
 )
 
 Fingerprint = tuple[int, int, int, int]
+AT_ONCE = 4  # files that one commit reads at a time
 ATTEMPTS = 3  # to read a file that is being written
 
 
@@ -78,14 +80,14 @@ class View:
             return []
         self.store.require()
         with self._lock, self.store.storing():
-            tree, problems = self._scan(lenient)
+            tree, seen, problems = self._scan(lenient)
             if problems and not lenient:
                 raise VolumeError(f"nothing was committed: {problems[0]}")
             changes = changes_between(self._tree, tree)
             if changes:
                 placed = {at(self._prefix, path): entry for path, entry in changes.items()}
                 self.store.apply(lambda _: placed)
-            self._tree = tree
+            self._tree, self._seen = tree, seen  # not before: what failed is to be tried again
             return problems
 
     def reload(self) -> None:
@@ -158,7 +160,8 @@ class View:
 
     # --- from the view to the store ----------------------------------------------------------------
 
-    def _scan(self, lenient: bool) -> tuple[dict[str, Entry], list[str]]:
+    def _scan(self, lenient: bool) -> tuple[dict[str, Entry], dict[str, Fingerprint], list[str]]:
+        """What is in the view, with all contents kept; how its files look; what was left out."""
         tree: dict[str, Entry] = {}
         problems: list[str] = []
         names: Counter[tuple[int, int]] = Counter()
@@ -200,17 +203,16 @@ class View:
                 elif path in changed:
                     continue
                 changed = [other for other in changed if other != path]
-            for path in changed:
-                entry = self._stored(beneath, path, lenient)
-                if entry is not None:
-                    tree[path] = entry
+            seen = {path: self._seen[path] for path in tree if path in self._seen}
+            for path, entry, fingerprint in self._stored_all(beneath, changed, lenient):
+                tree[path] = entry
+                if fingerprint is not None:
+                    seen[path] = fingerprint
         finally:
             beneath.close()
         implied = directories_of(tree)
         tree.update((path, EMPTY_DIRECTORY) for path in directories if path not in implied)
-        for path in [path for path in self._seen if path not in tree]:
-            del self._seen[path]
-        return tree, problems
+        return tree, seen, problems
 
     def _known(self, path: str, status: os.stat_result) -> Entry | None:
         if self._seen.get(path) != _fingerprint(status):
@@ -218,24 +220,41 @@ class View:
         entry = self._tree.get(path)
         return entry if isinstance(entry, File) else None
 
-    def _stored(self, beneath: Beneath, path: str, lenient: bool) -> Entry | None:
-        """The entry of a changed file, whose content is kept; None where it is none any more."""
+    def _stored_all(
+        self, beneath: Beneath, paths: list[str], lenient: bool
+    ) -> list[tuple[str, Entry, Fingerprint | None]]:
+        """Several at a time: each waits for the disk, and hashing needs no interpreter."""
+        if not paths:
+            return []
+        with ThreadPoolExecutor(min(AT_ONCE, len(paths)), "minimodal-commit") as threads:
+            found = threads.map(lambda path: self._stored(beneath, path, lenient), paths)
+            return [
+                (path, entry, fingerprint)
+                for path, (entry, fingerprint) in zip(paths, found, strict=True)
+                if entry is not None
+            ]
+
+    def _stored(
+        self, beneath: Beneath, path: str, lenient: bool
+    ) -> tuple[Entry | None, Fingerprint | None]:
+        """The entry of a changed file, whose content is kept, and how it looks at rest.
+
+        None where it is a file no more; as it was, without a look, while it is being written.
+        """
         earlier = self._tree.get(path)
         for _ in range(ATTEMPTS):
             with beneath.opened(path) as found:
                 if found is None:
-                    return None
+                    return None, None
                 fd, before = found
                 digest, size = self.store.contents.put(fd, self._what(path))
                 after = os.fstat(fd)
             if _fingerprint(before) == _fingerprint(after) and size == after.st_size:
                 break
             if lenient:  # it is being written: as it was, until it rests
-                self._seen.pop(path, None)
-                return earlier if isinstance(earlier, File) else None
+                return (earlier if isinstance(earlier, File) else None), None
         entry = File(digest, size, after.st_mtime_ns, bool(after.st_mode & 0o100))
-        self._seen[path] = _fingerprint(after)
-        return earlier if earlier == entry else entry
+        return (earlier if earlier == entry else entry), _fingerprint(after)
 
     def _what(self, path: str) -> str:
         return f"{self.target}/{path}"

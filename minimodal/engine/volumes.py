@@ -154,7 +154,17 @@ class Volumes:
         return Reply({"id": (await _in_thread(self.files.create_ephemeral)).id})
 
     async def _list(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
-        return Reply({"objects": [_shown(each) for each in await _in_thread(self.files.list)]})
+        """With `sizes` also how many files and bytes each has."""
+
+        def rows() -> list[dict[str, Any]]:
+            found = [_shown(each) for each in self.files.list()]
+            for row in found if fields.get("sizes") else ():
+                tree = self.files.store(row["id"]).tree().values()
+                sizes = [entry.size for entry in tree if isinstance(entry, File)]
+                row |= {"files": len(sizes), "nbytes": sum(sizes)}
+            return found
+
+        return Reply({"objects": await _in_thread(rows)})
 
     async def _info(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         return Reply(_shown(await _in_thread(lambda: self.files.store(fields["id"]).record)))

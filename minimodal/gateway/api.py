@@ -12,8 +12,9 @@ from starlette.routing import Route
 
 from minimodal.errors import InvalidError
 
+from . import volume_files
 from .limits import Limits
-from .problems import problem, status_of
+from .problems import TooLarge, problem_response
 from .resources import BASE, RESOURCES, Resource, openapi
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def routes(ask: Ask, limits: Limits) -> list[Route]:
         Route(f"{BASE}/openapi.json", _document, methods=["GET"]),
         Route(f"{BASE}/logs", _follow(ask, ("log",)), methods=["GET"]),
         Route(f"{BASE}/events", _follow(ask, ()), methods=["GET"]),
+        *volume_files.routes(BASE, ask),
     ]
     return made
 
@@ -50,10 +52,8 @@ def _endpoint(resource: Resource, ask: Ask, limits: Limits) -> Callable[[Request
             if resource.writes:
                 fields.update(await _body(request, resource, limits.api_body_bytes))
             reply = await ask(resource.op, **fields)
-        except _TooLarge:
-            return problem_response(413, "the request's body is too large")
         except Exception as error:
-            return problem_response(status_of(error), str(error))
+            return problem_response(error)
         return JSONResponse(dict(reply.fields))
 
     return answer
@@ -75,16 +75,12 @@ def _typed(request: Request, name: str, kind: str) -> Any:
     return text
 
 
-class _TooLarge(Exception):
-    pass
-
-
 async def _body(request: Request, resource: Resource, limit: int) -> dict[str, Any]:
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
         if size > limit:
-            raise _TooLarge
+            raise TooLarge
         parts.append(part)
     if not size:
         return {}
@@ -96,12 +92,6 @@ async def _body(request: Request, resource: Resource, limit: int) -> dict[str, A
         allowed = ", ".join(resource.body) or "nothing"
         raise InvalidError(f"the body must be an object with {allowed}")
     return given
-
-
-def problem_response(status: int, detail: str) -> JSONResponse:
-    return JSONResponse(
-        problem(status, detail), status_code=status, media_type="application/problem+json"
-    )
 
 
 async def _index(request: Request) -> Response:
@@ -121,7 +111,7 @@ def _follow(ask: Ask, kinds: tuple[str, ...]) -> Callable[[Request], Any]:
             after = None if given is None else int(given)
             first = await ask("event.list", after=after, kinds=list(kinds), **fields)
         except Exception as error:
-            return problem_response(status_of(error), str(error))
+            return problem_response(error)
         if "application/json" in request.headers.get("accept", ""):
             return JSONResponse(dict(first.fields))
         stream = _events(ask, dict(first.fields), list(kinds), fields)

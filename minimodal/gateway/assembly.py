@@ -25,7 +25,7 @@ async def start(
     """Serve until `stack` ends. Returns the port."""
     sock = bind(settings.host, settings.port, strict=settings.strict_port)
     on_loopback = settings.host.startswith(LOOPBACK)
-    guard = Guard(TokenFile(settings.tokens), open_to_all=on_loopback)
+    guard = Guard(TokenFile(settings.tokens), settings.limits, open_to_all=on_loopback)
     metrics = Metrics()
     gateway = Gateway(
         web,

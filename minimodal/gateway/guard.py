@@ -13,7 +13,8 @@ from typing import Any
 from .answers import Answer
 from .headers import value
 from .hosts import name_of
-from .tokens import PREFIX, Guesses, TokenFile
+from .limits import Limits
+from .tokens import PREFIX, Guesses, Rates, TokenFile
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK = ("127.", "::1", "::ffff:127.")
@@ -22,8 +23,9 @@ LOOPBACK = ("127.", "::1", "::ffff:127.")
 class Guard:
     """`refusal` is None for a request that may pass."""
 
-    def __init__(self, tokens: TokenFile, *, open_to_all: bool) -> None:
+    def __init__(self, tokens: TokenFile, limits: Limits, *, open_to_all: bool) -> None:
         self._tokens = tokens
+        self._rates = Rates(limits.api_rate, limits.api_burst)
         self._open = open_to_all  # the gateway listens on loopback alone
         self._guesses = Guesses()
 
@@ -33,8 +35,18 @@ class Guard:
         scopes = ("write",) if write else ("read", "write")
         address = (scope.get("client") or ("", 0))[0]
         if self._open and address.startswith(LOOPBACK):
+            return self._too_often(address)
+        refusal = self._token_refusal(scope, scopes, address)
+        return refusal or self._too_often("_".join(token_of(scope).split("_", 2)[:2]))
+
+    def _too_often(self, who: str) -> Answer | None:
+        wait = self._rates.wait(who, time.monotonic())
+        if not wait:
             return None
-        return self._token_refusal(scope, scopes, address)
+        retry = ((b"retry-after", str(int(wait) + 1).encode()),)
+        return Answer(
+            429, "Too many requests to the platform; endpoints have no such limit.", retry
+        )
 
     def endpoint_refusal(self, scope: Any) -> Answer | None:
         """For endpoints with requires_proxy_auth: a token, on any address."""
@@ -61,7 +73,11 @@ class Guard:
         return Answer(
             401,
             "A token is needed: `minimodal token create`, then Authorization: Bearer TOKEN.",
-            ((b"www-authenticate", b'Bearer realm="minimodal"'),),
+            # Basic for browsers, which ask for a password: the token is one, under any name.
+            tuple(
+                (b"www-authenticate", kind + b' realm="minimodal"')
+                for kind in (b"Bearer", b"Basic")
+            ),
         )
 
 

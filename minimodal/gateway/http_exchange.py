@@ -47,6 +47,7 @@ class HttpExchange:
         self._scope = scope
         self._receive = receive
         self._send = send
+        self._flow = scope.get("state", {}).get("flow")  # of the connection; see server.py
         self._route = route
         self._prefix = prefix
         self._read = 0  # bytes of the body
@@ -222,6 +223,9 @@ class HttpExchange:
         await self._write({"type": "http.response.start", "status": status, "headers": headers})
 
     async def _write(self, message: dict[str, Any]) -> None:
+        if self._flow is not None and not self._flow.write_paused:
+            await self._send(message)  # it waits for nothing
+            return
         with anyio.move_on_after(self._limits.write_idle) as patience:
             await self._send(message)
         if patience.cancelled_caught:

@@ -11,6 +11,8 @@ class Limits:
     header_seconds: float = 10.0  # from the first byte, or the connection, to the last header
     body_bytes: int = 4 << 30  # of a request to an endpoint; above: 413
     api_body_bytes: int = 1 << 20  # of a request to the platform
+    api_rate: float = 100.0  # requests to the platform in a second, of one address or token
+    api_burst: int = 300  # that may come at once before the rate counts; above both: 429
     body_idle: float = 30.0  # between two parts of a request's body; above: 408
     write_idle: float = 30.0  # that a client may read nothing; above: it is cut off
     keep_alive: float = 15.0  # between two requests of a connection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter as Counts
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -42,6 +43,8 @@ class Metrics:
             buckets=SECONDS,
             registry=self._registry,
         )
+        self._series: dict[tuple[tuple[str, str], int], tuple[Counter, Histogram]] = {}
+        self.statuses: dict[tuple[str, str], Counts[int]] = {}  # by app and function
         self._tallies = _Tallies()
         self._registry.register(self._tallies)
 
@@ -49,8 +52,16 @@ class Metrics:
         """One finished request; status 0: the client left before there was an answer."""
         del method
         if route is not None:
-            self._requests.labels(route.app, route.function, str(status or 499)).inc()
-            self._latency.labels(route.app, route.function).observe(seconds)
+            status = status or 499
+            names = (route.app, route.function)
+            series = self._series.get((names, status))
+            if series is None:  # looking up labels costs more than counting
+                requests = self._requests.labels(*names, str(status))
+                series = requests, self._latency.labels(*names)
+                self._series[names, status] = series
+            self.statuses.setdefault(names, Counts())[status] += 1
+            series[0].inc()
+            series[1].observe(seconds)
 
     def text(self, tallies: Mapping[str, Any]) -> bytes:
         """The whole page; `tallies` is the answer of function.tally."""
@@ -91,6 +102,23 @@ class _Tallies:
                 buckets = _buckets(self.fields["bounds"], row[field]["counts"])
                 histogram.add_metric(names, buckets, row[field]["total"])
             yield histogram
+        builds = self.fields.get("builds")
+        if builds is not None:
+            histogram = HistogramMetricFamily(
+                "minimodal_image_build_seconds", "To build an image, or to find it built"
+            )
+            histogram.add_metric(
+                (), _buckets(self.fields["bounds"], builds["counts"]), builds["total"]
+            )
+            yield histogram
+        decisions = CounterMetricFamily(
+            "minimodal_scheduler_decisions",
+            "What the planner decided about containers; wait: no room for one that is wanted",
+            labels=("decision",),
+        )
+        for decision, count in self.fields.get("decisions", {}).items():
+            decisions.add_metric((decision,), count)
+        yield decisions
 
 
 def _merged(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:

@@ -42,7 +42,7 @@ class Platform:
         routes = [
             *api.routes(ask, limits),
             Route("/metrics", scrape),
-            *Dashboard(ask).routes,
+            *Dashboard(ask, metrics.statuses).routes,
         ]
         self._app = Starlette(routes=routes, exception_handlers={404: _not_found})
 
@@ -67,4 +67,4 @@ class Platform:
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
-    return api.problem_response(404, "There is nothing at this address.")
+    return problems.not_found("There is nothing at this address.")

@@ -1,10 +1,12 @@
-"""Errors of the platform's API in the form of RFC 9457, from our own error tree. Pure but for JSON."""
+"""Errors of the platform's API in the form of RFC 9457, from our own error tree."""
 
 from __future__ import annotations
 
 import json
 from http import HTTPStatus
 from typing import Any
+
+from starlette.responses import JSONResponse
 
 from minimodal import errors
 
@@ -16,6 +18,9 @@ _STATUS: tuple[tuple[type[BaseException], int], ...] = (
     (errors.AlreadyExistsError, 409),
     (errors.ConflictError, 409),
     (errors.OutputExpiredError, 410),
+    (FileNotFoundError, 404),
+    (IsADirectoryError, 409),
+    (NotADirectoryError, 409),
     (errors.ResourceExhaustedError, 429),
     (errors.CircuitOpen, 503),
     (errors.RuntimeUnavailable, 503),
@@ -29,6 +34,26 @@ _STATUS: tuple[tuple[type[BaseException], int], ...] = (
 
 def status_of(error: BaseException) -> int:
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+class TooLarge(Exception):
+    """The body of a request to the platform is over its limit."""
+
+
+def problem_response(error: BaseException) -> JSONResponse:
+    """What a client of the API is told of an error."""
+    if isinstance(error, TooLarge):
+        return _response(413, "the request's body is too large")
+    return _response(status_of(error), str(error))
+
+
+def not_found(detail: str) -> JSONResponse:
+    return _response(404, detail)
+
+
+def _response(status: int, detail: str) -> JSONResponse:
+    made = problem(status, detail)
+    return JSONResponse(made, status_code=status, media_type="application/problem+json")
 
 
 def problem(status: int, detail: str, **more: Any) -> dict[str, Any]:

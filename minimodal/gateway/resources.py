@@ -26,6 +26,12 @@ class Resource:
     lists: Mapping[str, str] = field(default_factory=dict)  # path parameter -> field that is a list
 
     @property
+    def operation(self) -> str:
+        """A name that no other route has."""
+        words = [w.strip("{}").partition(":")[0] for w in self.path.split("/") if w]
+        return "_".join([self.method.lower(), *words]).replace("-", "_")
+
+    @property
     def writes(self) -> bool:
         return self.method != "GET"
 
@@ -42,6 +48,7 @@ _CALLS = {
 
 RESOURCES = (
     Resource("GET", "/engine", "engine.info", "The engine and its backend", "engine"),
+    Resource("GET", "/settings", "engine.config", "Settings and their origins", "engine"),
     Resource("GET", "/apps", "app.list", "Apps that run or are deployed", "apps"),
     Resource("GET", "/apps/{app}/history", "app.history", "All versions of an app", "apps"),
     Resource(
@@ -70,8 +77,17 @@ RESOURCES = (
         "containers",
         body={"force": "boolean"},
     ),
+    Resource(
+        "POST",
+        "/containers/{id}/kill",
+        "container.stop",
+        "End a container now; its calls run elsewhere",
+        "containers",
+        fixed={"force": True},
+    ),
     Resource("GET", "/calls", "call.list", "Calls, the newest first", "calls", _CALLS),
     Resource("GET", "/calls/{id}", "call.show", "A call, its attempts and output", "calls"),
+    Resource("GET", "/calls/{id}/stack", "call.stack", "Where a running call is now", "calls"),
     Resource("POST", "/calls/{id}/cancel", "call.cancel", "Cancel a call", "calls"),
     Resource("GET", "/schedules", "schedule.list", "Schedules and their next runs", "schedules"),
     Resource(
@@ -83,8 +99,15 @@ RESOURCES = (
     Resource(
         "POST", "/schedules/{key:path}/resume", "schedule.resume", "Resume a schedule", "schedules"
     ),
-    Resource("GET", "/images", "image.list", "Images that were built", "images"),
-    Resource("GET", "/volumes", "volume.list", "Volumes", "storage"),
+    Resource("GET", "/images", "image.builds", "Images that were built or looked up", "images"),
+    Resource(
+        "GET",
+        "/volumes",
+        "volume.list",
+        "Volumes, their files and bytes",
+        "storage",
+        fixed={"sizes": True},
+    ),
     Resource("GET", "/secrets", "secret.list", "Secrets: their names only", "storage"),
     Resource("GET", "/dicts", "dict.list", "Dicts", "storage"),
     Resource("GET", "/queues", "queue.list", "Queues", "storage"),
@@ -123,6 +146,7 @@ def openapi() -> dict[str, Any]:
         paths.setdefault(path, {})[each.method.lower()] = _operation(each)
     for path, what in (("/logs", "Output of functions"), ("/events", "Everything that happens")):
         paths[BASE + path] = {"get": _stream(what)}
+    paths |= _files()
     problem = {
         "type": "object",
         "properties": {
@@ -144,6 +168,30 @@ def openapi() -> dict[str, Any]:
     }
 
 
+def _files() -> dict[str, Any]:
+    path = f"{BASE}/volumes/{{name}}/files"
+    name = _parameter("name", "path", "string", True)
+    listing = {
+        "summary": "A directory of a volume",
+        "tags": ["storage"],
+        "parameters": [name, _parameter("path", "query", "string", False)],
+        "responses": {
+            "200": _content("Its files", "application/json", {"type": "object"}),
+            "default": _PROBLEM,
+        },
+    }
+    download = {
+        "summary": "A file of a volume, as a stream",
+        "tags": ["storage"],
+        "parameters": [name, _parameter("path", "path", "string", True)],
+        "responses": {
+            "200": _content("Its content", "application/octet-stream", {"type": "string"}),
+            "default": _PROBLEM,
+        },
+    }
+    return {path: {"get": listing}, path + "/{path}": {"get": download}}
+
+
 def _operation(resource: Resource) -> dict[str, Any]:
     names = [part[1:-1].removesuffix(":path") for part in resource.path.split("/") if "{" in part]
     parameters = [_parameter(name, "path", "string", True) for name in names]
@@ -151,13 +199,11 @@ def _operation(resource: Resource) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "summary": resource.summary,
         "tags": [resource.tag],
-        "operationId": resource.op.replace(".", "_"),
+        "operationId": resource.operation,
         "parameters": parameters,
         "responses": {
             "200": _content("The answer", "application/json", {"type": "object"}),
-            "default": _content(
-                "A problem", "application/problem+json", {"$ref": "#/components/schemas/Problem"}
-            ),
+            "default": _PROBLEM,
         },
     }
     if resource.body:
@@ -188,3 +234,8 @@ def _parameter(name: str, where: str, kind: str, required: bool) -> dict[str, An
 
 def _content(text: str, kind: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"description": text, "content": {kind: {"schema": schema}}}
+
+
+_PROBLEM = _content(
+    "A problem", "application/problem+json", {"$ref": "#/components/schemas/Problem"}
+)

@@ -141,6 +141,8 @@ class _Connection(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        # Copied into each request's scope: who knows that nothing is held back needs no timer.
+        self.app_state = {"flow": self.flow}
         if len(self.connections) > self._limits.connections:
             self._refuse(503, "Too many connections.", b"retry-after: 1\r\n")
             return

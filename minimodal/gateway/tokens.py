@@ -130,5 +130,24 @@ class Guesses:
         return since + self._window - now if count >= self._allowed else 0.0
 
 
+class Rates:
+    """How often each address or token asks: a bucket for each that fills again. Bounded, in memory."""
+
+    def __init__(self, rate: float, burst: int, known: int = 10_000) -> None:
+        self._rate = rate
+        self._burst = float(burst)
+        self._known = known
+        self._left: dict[str, tuple[float, float]] = {}  # who: requests that are left, since when
+
+    def wait(self, who: str, now: float) -> float:
+        """Count one; 0, or the seconds after which the next one is taken."""
+        left, since = self._left.pop(who, (self._burst, now))
+        left = min(self._burst, left + (now - since) * self._rate) - 1.0
+        self._left[who] = (max(left, -1.0), now)
+        if len(self._left) > self._known:
+            del self._left[next(iter(self._left))]
+        return 0.0 if left >= 0 else (1.0 - left) / self._rate
+
+
 def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()

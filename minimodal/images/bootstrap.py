@@ -118,7 +118,7 @@ async def bootstrap(
         archive.with_suffix(".lock"), lambda: report("another engine makes it, waiting")
     ):
         if force or not await to_thread.run_sync(archive.is_file):
-            await _make_archive(archive, release, report, mirror, detail)
+            await _make_archive(archive, release, mirror, report, detail)
     report(f"importing {archive}")
     await _import(api, archive, release, tag)
     report(f"made {tag} from Debian {release}")
@@ -126,7 +126,7 @@ async def bootstrap(
 
 
 async def _make_archive(
-    archive: Path, release: str, report: Report, mirror: str | None, detail: Report
+    archive: Path, release: str, mirror: str | None, report: Report, detail: Report
 ) -> None:
     """Whole or not at all: renamed when it is complete."""
     tool = find_tool()

@@ -166,7 +166,7 @@ class Builder:
                     lambda: report(f"{label}: another engine builds it, waiting"),
                 ),
             ):
-                if forced or not self._find(step.digest):
+                if forced or not await self._is_there(step.digest):
                     await self._onto_shorter_list(step, report, label, forced)
         finally:
             if not turn.locked() and not turn.statistics().tasks_waiting:
@@ -190,10 +190,14 @@ class Builder:
     async def _shorter(self, wanted: PackageList) -> Installed | None:
         for installed in self._lists.shorter(wanted):
             digest = installed.digest
-            if await self._look(digest) if self._look else self._find(digest):
+            if await self._is_there(digest):
                 return installed
             self._lists.forget(wanted, digest)
         return None
+
+    async def _is_there(self, digest: str) -> bool:
+        """Now, whatever was known before: another engine may have made it, or removed it."""
+        return await self._look(digest) if self._look else self._find(digest)
 
     async def _timed(self, step: Step, report: Report, label: str) -> None:
         report(f"{label}: {describe(step.layer)}")
@@ -211,7 +215,7 @@ class Builder:
         except OSError as error:
             where = StepFailed(f"{error.strerror or error}: {error.filename or 'the disk'}")
             raise _build_error(step, where) from error
-        report(f"{label}: done in {time.monotonic() - started:.1f} s")
+        report(f"{label}: {describe(step.layer)}: done in {time.monotonic() - started:.1f} s")
 
 
 def _position(steps: Sequence[Step], index: int) -> int:

@@ -44,7 +44,7 @@ from .build_function import check_python, inputs_of, run_function_command
 from .docker_base import pull
 from .docker_commands import Run
 from .docker_dockerfile import build_dockerfile
-from .docker_files import archive, open_root, staging
+from .docker_files import archive, open_root, staging, sweep_staging
 from .docker_network_settings import build_network
 from .docker_step import BuildContainers
 from .settings import Settings, image_ref, settings_of
@@ -76,12 +76,16 @@ class DockerBuilder:
         self._objects = objects
         self._known: set[str] = set()  # digests whose images were there when we last looked
         self._outdated: set[str] = set()
+        self._swept = False
         self._builder = Builder(
             home.cache / "docker-locks", self._known.__contains__, self._make, look=self._is_there
         )
 
     async def build(self, spec: ImageSpec, report: Report) -> ImageRef:
         """Raises BuildError that names the step."""
+        if not self._swept:
+            self._swept = True
+            await to_thread.run_sync(sweep_staging, self._home)
         await self._look(spec)
         top = await self._builder.build(spec, report)
         name = repository(top.digest)
@@ -105,17 +109,16 @@ class DockerBuilder:
         return await self._api.image(repository(digest)) is not None
 
     async def _make(self, step: Step, report: Report) -> None:
-        """Make one layer, unless another engine has done so while we waited for its lock."""
+        """Make one layer; a forced build takes the place of the one before."""
         name = repository(step.digest)
         before = await self._api.image(name)
-        if before is None or step.digest in self._known:
-            try:
-                await self._make_layer(step, name, report)
-            except DockerFailure as error:
-                raise self._in_words(error) from error
-            if before is not None:
-                self._outdated.add(before["Id"])
-                await self.remove_outdated()
+        try:
+            await self._make_layer(step, name, report)
+        except DockerFailure as error:
+            raise self._in_words(error) from error
+        if before is not None:
+            self._outdated.add(before["Id"])
+            await self.remove_outdated()
         self._known.add(step.digest)
         in_use.note(self._home, docker_record(step.digest))
 
@@ -144,7 +147,7 @@ class DockerBuilder:
         values = await self._values(layer)
         network = build_network(self._host_env, layer)
         async with self._objects.volumes_for(layer) as volumes:
-            with staging(self._home) as staged:
+            with staging(self._home, self._containers.engine) as staged:
                 runs = self._runs(layer, settings)
                 await to_thread.run_sync(place, _staged_files(layer), staged)
                 env = {
@@ -207,7 +210,7 @@ class DockerBuilder:
         return [cache, *(bind.mount() for bind in binds)]
 
     async def _copy(self, layer: CopyFiles, step: Step, name: str) -> None:
-        with staging(self._home) as directory:
+        with staging(self._home, self._containers.engine) as directory:
             packing = archive(layer.files, directory)
             packed = await to_thread.run_sync(packing.__enter__)
             try:
@@ -228,7 +231,7 @@ class DockerBuilder:
         parent = repository(step.parent) if step.parent else None
         target = name if parent else f"minimodal-part/{step.digest}"
         network = build_network(self._host_env)
-        with staging(self._home) as directory:
+        with staging(self._home, self._containers.engine) as directory:
             await build_dockerfile(
                 self._api,
                 layer,

@@ -57,7 +57,7 @@ class Run:
 
 def pip_install(layer: PipInstall) -> list[Run]:
     command = [*uv.pip_install(UV, layer, _FOUND, STAGED), uv.COMPILED]
-    return [Run(_with_python(command), f"pip install {' '.join(layer.packages)}".strip())]
+    return [Run(_with_python(command), uv.shown(layer))]
 
 
 def uv_sync(layer: UvSync) -> list[Run]:

@@ -11,19 +11,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from minimodal.engine_lock import is_alive
 from minimodal.home import Home
 from minimodal.layers import LocalFile
 
+from .layer_store import remove_tree
 from .staging import place
 
 
 @contextmanager
-def staging(home: Home) -> Iterator[Path]:
-    """A directory for one step, removed at the end of the block."""
+def staging(home: Home, engine: str) -> Iterator[Path]:
+    """A directory for one step of an engine, removed at the end of the block."""
     parent = home.cache / "staging"
     parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.TemporaryDirectory(prefix="step-", dir=parent) as directory:
+    with tempfile.TemporaryDirectory(prefix=f"{engine}.", dir=parent) as directory:
         yield Path(directory)
+
+
+def sweep_staging(home: Home) -> None:
+    """Remove what engines left that were killed in the middle of a step. Blocking."""
+    for directory in (home.cache / "staging").glob("*.*"):
+        if not is_alive(home, directory.name.partition(".")[0]):
+            remove_tree(directory)
 
 
 def open_root() -> bytes:

@@ -88,6 +88,7 @@ class BuildContainers:
     ) -> None:
         self._api = api
         self._owner = owner
+        self.engine = owner.engine
         self._removal = removal
         self._network = network
 

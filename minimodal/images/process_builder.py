@@ -126,7 +126,7 @@ class ProcessBuilder:
             case PipInstall():
                 await to_thread.run_sync(place, (*layer.requirements, *layer.included), staged)
                 command = uv.pip_install(binary, layer, python, str(staged))
-                return [(command, f"pip install {' '.join(layer.packages)}".strip())]
+                return [(command, uv.shown(layer))]
             case UvSync():
                 await to_thread.run_sync(place, layer.project, staged)
                 return [(uv.sync(binary, layer, python, str(staged)), "uv sync")]

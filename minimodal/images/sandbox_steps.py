@@ -71,7 +71,7 @@ def commands_of(layer: Layer, settings: Settings, staged: Path) -> list[Run]:
         case PipInstall():
             place((*layer.requirements, *layer.included), staged)
             argv = (*uv.pip_install(UV, layer, PYTHON, STAGED), uv.COMPILED)
-            return [Run(argv, f"pip install {' '.join(layer.packages)}".strip())]
+            return [Run(argv, uv.shown(layer))]
         case UvSync():
             place(layer.project, staged)
             return [Run((*uv.sync(UV, layer, PYTHON, STAGED), uv.COMPILED), "uv sync")]

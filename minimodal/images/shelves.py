@@ -165,8 +165,11 @@ def docker_record(digest: str) -> str:
 
 
 def _digest_of(found: dict[str, Any]) -> str | None:
-    tags = [tag for tag in found.get("RepoTags") or () if tag.startswith(REPOSITORY)]
-    return tags[0].removeprefix(REPOSITORY).partition(":")[0] if tags else None
+    """Of a layer of ours; what somebody else has tagged too is theirs."""
+    tags = found.get("RepoTags") or ()
+    if not tags or not all(tag.startswith(REPOSITORY) for tag in tags):
+        return None
+    return str(tags[0]).removeprefix(REPOSITORY).partition(":")[0]
 
 
 def _parent_of(known: dict[str, Any], digests: dict[str, str], id: str) -> str | None:

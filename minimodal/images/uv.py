@@ -6,6 +6,8 @@ from __future__ import annotations
 import shlex
 import shutil
 from functools import cache
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from minimodal.errors import RuntimeUnavailable
 from minimodal.layers import PipInstall, UvSync
@@ -52,6 +54,16 @@ def pip_install(uv: str, layer: PipInstall, python: str, staged: str) -> list[st
     for file in layer.requirements:
         command += ["-r", f"{staged}{file.target}"]
     return [*command, *_options(layer.extra_options), *layer.packages]
+
+
+def shown(layer: PipInstall) -> str:
+    """The installation as errors name it: what, and from which index of the layer's own."""
+    files = [Path(file.target).name for file in layer.requirements]
+    words = ["pip install", *(f"-r {name}" for name in files), *layer.packages]
+    named = " ".join(filter(None, (layer.index_url, layer.extra_index_url, layer.find_links)))
+    hosts = dict.fromkeys(urlsplit(url).netloc.rpartition("@")[2] for url in named.split())
+    known = [host for host in hosts if host]  # a URL's user and password are nobody's business
+    return " ".join(words) + (f" (from {', '.join(known)})" if known else "")
 
 
 def sync(uv: str, layer: UvSync, python: str, staged: str) -> list[str]:

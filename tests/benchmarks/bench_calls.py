@@ -118,8 +118,6 @@ def figures(backend: str) -> dict[str, float]:
         found["100 MB bytes round trip, ms"] = 1e3 * min(
             timed(lambda: nothing.remote(big)) for _ in range(3)
         )
-        if True:
-            return found
         array_nothing.remote(0)
         array = numpy.frombuffer(big, dtype=numpy.uint8)
         found["100 MB numpy round trip, ms"] = 1e3 * min(

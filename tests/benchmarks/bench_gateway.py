@@ -12,14 +12,8 @@ import asyncio
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-import anyio
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-import minimodal  # noqa: E402  # after the path
+import minimodal
 
 app = minimodal.App("bench-gateway")
 
@@ -56,6 +50,8 @@ async def one_client(port: int, path: str, until: float, times: list[float]) -> 
 
 async def load(port: int, path: str, clients: int, seconds: float) -> tuple[float, float, float]:
     """Requests per second, median and 99th percentile in milliseconds."""
+    import anyio  # containers import this file too, and have it not
+
     async with anyio.create_task_group() as warming:
         for _ in range(4):
             warming.start_soon(one_client, port, path, time.perf_counter() + 0.5, [])
@@ -93,7 +89,6 @@ def measured(command: list[str], port: int, path: str, options: argparse.Namespa
         [sys.executable, __file__, *command],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        cwd=ROOT,
     )
     try:
         wait_for(port, path)

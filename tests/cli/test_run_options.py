@@ -133,6 +133,7 @@ def test_json_is_one_event_a_line_and_nothing_else_on_stdout(
     assert (ended["name"], ended["done"], ended["failed"], ended["total"]) == ("f", 3, 1, 3)
     last = found[-1]
     assert (last["kind"], last["exit_code"], last["error"]) == ("run.finished", 0, None)
+    assert (last["calls"], last["failed"], last["containers"] >= 1) == (3, 1, True)
 
 
 def test_json_of_a_run_that_fails(program: Program, script: Write) -> None:

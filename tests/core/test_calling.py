@@ -50,6 +50,13 @@ def test_aio_under_a_running_loop() -> None:
     assert asyncio.run(_both_ways()) == (9, [1, 4, 9])
 
 
+def test_what_is_never_iterated_says_so() -> None:
+    with pytest.warns(RuntimeWarning, match=r"square\.map\(\) was never iterated.*for_each"):
+        f.square.map([1, 2])
+    with pytest.warns(RuntimeWarning, match=r"count\.remote_gen\(\) was never iterated"):
+        f.count.remote_gen(2)
+
+
 async def _blocking_inside() -> int:
     return f.square.remote(6)
 

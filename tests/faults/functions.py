@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -152,6 +154,29 @@ def send_frame(kind: str, offset: int, times: int) -> str:
     return "fine"
 
 
+def open_connections(count: int) -> int:
+    """Hold so many connections to the engine open at once, and say how many it has refused."""
+    path = os.environ.get("MINIMODAL_SOCKET", "/run/minimodal/engine.sock")
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    held = [socket.socket(socket.AF_UNIX) for _ in range(count)]
+    for each in held:
+        each.connect(path)
+    held[-1].recv(1)  # the last is over the limit: those before it have been decided by now
+    refused = sum(_is_closed(each) for each in held)
+    for each in held:
+        each.close()
+    return refused
+
+
+def _is_closed(sock: socket.socket) -> bool:
+    sock.setblocking(False)
+    try:
+        return sock.recv(1) == b""
+    except BlockingIOError:
+        return False
+
+
 DEEDS = {
     "fine": lambda: "fine",
     "who": who,
@@ -181,6 +206,7 @@ DEEDS = {
     "nested": nested,
     "canary": Canary,
     "send": send_frame,
+    "connect": open_connections,
 }
 
 

@@ -351,8 +351,26 @@ def test_f84_token_guessing(home: Path, leaves_nothing: None) -> None:
             assert (
                 client.post(write, headers={"Authorization": f"Bearer {right}"}).status_code == 403
             )
-            tokens.revoke(tokens.all()[0].id)
+            tokens.revoke(right.split("_")[1])
             assert status(right) in (401, 429)
+
+
+def test_f84_a_flood_of_requests_to_the_platform(home: Path, leaves_nothing: None) -> None:
+    class Slow(Host):
+        def _gateway_settings(self):  # type: ignore[no-untyped-def]
+            from dataclasses import replace
+
+            slow = Limits(api_rate=5.0, api_burst=20)
+            return replace(super()._gateway_settings(), limits=slow)
+
+    with Slow(load_config({"backend": "process", "port": 0})) as host:
+        with httpx.Client(base_url=host.open_gateway()) as client:
+            answers = [client.get("/api/v1/engine") for _ in range(60)]
+            assert {answer.status_code for answer in answers} == {200, 429}
+            refused = next(answer for answer in answers if answer.status_code == 429)
+            assert refused.headers["content-type"] == "application/problem+json"
+            time.sleep(float(refused.headers["retry-after"]))
+            assert client.get("/api/v1/engine").status_code == 200
 
 
 # --- F85 ------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from minimodal import wire
+from minimodal.backends.sockets import MAX_STREAMS
 from minimodal.errors import CallLost
 from minimodal.home import open_home
 from minimodal.wire import HEADER, Kind, encode
@@ -125,6 +126,24 @@ def test_f98_frames_that_lie(platform: Platform, seen: Seen, kind: str) -> None:
         do.remote("send", kind, 1_000_000, 1)
     assert other.result(10) is None
     seen(str(caught.value)[:100])
+
+
+@on("process", "bubblewrap", "docker")
+@pytest.mark.fault(
+    "F101",
+    injected="a container opens 3,000 connections to the engine and holds them",
+    expected="bounded for each container; others connect; later ones of its own too",
+)
+def test_f101_many_connections(platform: Platform, seen: Seen) -> None:
+    flood = platform.start(do, "connect", 3000)
+    for _ in range(5):
+        assert neighbour.remote("fine") == "fine"
+    fresh = neighbour.with_options(timeout=77)
+    assert fresh.remote("fine") == "fine"
+    refused = flood.result(30)
+    assert refused > 3000 - MAX_STREAMS
+    assert do.remote("who").startswith("who"), "its own calls go on"
+    seen(f"{refused} of 3000 refused; a new container of another function connects")
 
 
 @on("process")

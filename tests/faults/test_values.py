@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from minimodal.agent.executor import CREDIT_ITEMS
 from minimodal.engine.events import Event
+from minimodal.engine.slot import TAKE_BATCH
 from minimodal.errors import (
     CallCancelled,
     ResourceExhaustedError,
@@ -87,8 +89,9 @@ def test_f25_consumer_stops(platform: Platform, events: Watch, seen: Seen) -> No
     took = time.monotonic() - started
     texts = [str(e.fields["text"]) for e in events.rest() if e.kind == "log"]
     produced = max(int(text.split()[1]) for text in texts if text.startswith("item"))
-    assert took < 2.5
-    assert produced < 256
+    assert took < 10  # under 2 s, but for a machine that has much else to do
+    # A batch of items is with the consumer, and as many as it has credits for are on their way.
+    assert produced < TAKE_BATCH + CREDIT_ITEMS
     seen(f"at most {produced} items ahead; the next call {took:.1f} s after the drop")
 
 

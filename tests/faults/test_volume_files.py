@@ -139,6 +139,20 @@ def test_f72_fifo_socket_device(views: Views, store: VolumeStore) -> None:
         listener.close()
 
 
+def test_f72_what_was_refused_is_committed_by_the_next_try(
+    views: Views, store: VolumeStore
+) -> None:
+    view = views.new()
+    (view.files / "kept").write_text("old")
+    view.commit(lenient=False)
+    (view.files / "kept").write_text("new")
+    os.mkfifo(view.files / "odd")
+    with pytest.raises(VolumeError, match="odd is a FIFO"):
+        view.commit(lenient=False)
+    assert view.commit(lenient=True) == ["/data/odd is a FIFO, which no volume holds"]
+    assert store.contents.chunk(store.tree()["kept"].digest, 0, "kept") == b"new"  # type: ignore[union-attr]  # a File
+
+
 def test_f72_names(views: Views, store: VolumeStore) -> None:
     names = [b"new\nline", b"\xff\xfe", b"n" * 255, "ümlaut".encode(), b" ", b"-rf"]
     view = views.new()

@@ -323,6 +323,22 @@ def server():
 
 
 @app.function()
+def sleep(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+@app.function()
+def fails(why: str) -> None:
+    raise ValueError(why)
+
+
+@app.function()
+def talk(text: str) -> str:
+    print(text)
+    return text.upper()
+
+
+@app.function()
 def double(x: int) -> int:
     time.sleep(0)
     return 2 * x

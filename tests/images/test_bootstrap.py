@@ -62,10 +62,12 @@ def write_tool(tools: Path, script: str) -> None:
 
 def test_the_tree_becomes_an_archive_without_what_a_package_manager_leaves(tools: Path) -> None:
     write_tool(tools, TREE)
-    lines: list[str] = []
-    archive = tools / "bases" / "python.tar.gz"
-    anyio.run(_make_archive, archive, "bookworm", lines.append, "http://mirror.example/debian")
-    assert "made bookworm http://mirror.example/debian" in lines
+    steps: list[str] = []
+    details: list[str] = []
+    archive, mirror = tools / "bases" / "python.tar.gz", "http://mirror.example/debian"
+    anyio.run(_make_archive, archive, "bookworm", mirror, steps.append, details.append)
+    assert steps == ["mmdebstrap bookworm: about a minute"]
+    assert f"made bookworm {mirror}" in details
     with tarfile.open(archive) as tar:
         names = set(tar.getnames())
     assert {"./usr/bin/python3", "./usr/bin/python", "./dev", "./var/lib/apt/lists"} <= names
@@ -78,7 +80,7 @@ def test_a_tool_that_fails_leaves_no_archive(tools: Path) -> None:
     write_tool(tools, "#!/bin/sh\necho E: no such mirror\nexit 3\n")
     archive = tools / "bases" / "python.tar.gz"
     with pytest.raises(BuildError, match="exit code 3\nE: no such mirror"):
-        anyio.run(_make_archive, archive, "bookworm", lambda line: None, None)
+        anyio.run(_make_archive, archive, "bookworm", None, print, print)
     assert list(archive.parent.iterdir()) == []
 
 

@@ -398,7 +398,7 @@ seen = open('/etc/mine/conf.ini').read(), names
     (tmp_path / "conf.ini").write_text("changed")
     lab.lines.clear()
     assert lab.see(image, "seen = open('/etc/mine/conf.ini').read()") == "changed"
-    assert any("CopyFiles" in line for line in lab.lines) == copy
+    assert any("add files:" in line for line in lab.lines) == copy
 
 
 @pytest.mark.parametrize("copy", [False, True], ids=["mounted", "copied"])

@@ -26,6 +26,21 @@ def environment(*names: str) -> list[str | None]:
     return [os.environ.get(name) for name in names]
 
 
+@app.function(max_containers=2)
+def token_at_once(mine: str, other: str) -> str | None:
+    """Two of these, in two containers at once, each with a secret of its own."""
+    started.put(1, partition=other)
+    started.get(timeout=30, partition=mine)
+    return os.environ.get("TOKEN")
+
+
+@app.function()
+def secret_inside(name: str) -> tuple[list[str], str]:
+    """What a container may know of stored secrets: their names, and none of their values."""
+    names = [each.name or "" for each in minimodal.Secret.objects.list()]
+    return names, repr(minimodal.Secret.from_name(name).info())
+
+
 @app.function(secrets=[given])
 def in_a_subprocess(name: str) -> str:
     code = f"import os; print(os.environ[{name!r}])"
@@ -165,6 +180,32 @@ def volume_fails_after_writing(text: str) -> None:
     with open("/data/written-then-failed", "w") as file:
         file.write(text)
     raise ValueError("after writing")
+
+
+@app.cls(volumes={"/data": data}, scaledown_window=2, max_containers=1)
+class WritesOnExit:
+    @minimodal.method()
+    def work(self) -> None:
+        with open("/data/at-work", "w") as file:
+            file.write("worked")
+
+    @minimodal.exit()
+    def leave(self) -> None:
+        with open("/data/at-exit", "w") as file:
+            file.write("left")
+
+
+@app.function(volumes={"/data": data}, max_containers=2)
+def volume_meets(mine: str, other: str) -> str:
+    """Two of these, in two containers at once, see each other's files."""
+    with open(f"/data/{mine}", "w") as file:
+        file.write(mine)
+    data.commit()
+    started.put(1, partition=other)
+    started.get(timeout=30, partition=mine)
+    data.reload()
+    with open(f"/data/{other}") as file:
+        return file.read()
 
 
 @app.function(volumes={"/data": data.read_only(), "/part": data.with_mount_options(sub_path="a")})

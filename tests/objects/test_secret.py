@@ -10,6 +10,7 @@ import pytest
 
 import minimodal
 from minimodal import Secret
+from minimodal.config import load_config
 from minimodal.engine.secret_files import SecretFiles
 from minimodal.errors import AlreadyExistsError, InvalidError, NotFoundError
 from minimodal.home import open_home
@@ -24,6 +25,33 @@ def test_variables_in_the_function_and_in_its_subprocesses() -> None:
     seen = f.environment.remote("STORED", "TOKEN", "OVER", "LEFT_OUT")
     assert seen == ["kept", "later-wins", "env", None]
     assert f.in_a_subprocess.remote("TOKEN").strip() == f.CANARY
+
+
+def test_two_containers_at_once_have_each_its_own() -> None:
+    with_secret = [
+        f.token_at_once.with_options(secrets=[Secret.from_dict({"TOKEN": token})])
+        for token in ("first-token", "second-token")
+    ]
+    calls = [with_secret[0].spawn("a", "b"), with_secret[1].spawn("b", "a")]
+    assert [call.get() for call in calls] == ["first-token", "second-token"]
+
+
+def test_inside_a_container_names_are_seen_and_values_are_not() -> None:
+    names, shown = f.secret_inside.remote("stored")
+    assert "stored" in names
+    assert "kept" not in shown
+
+
+@once
+def test_survives_a_restart(scratch: Path) -> None:
+    settings = load_config({"backend": "process", "home": scratch / "secrets"})
+    app = minimodal.App("secrets-restarted")
+    secret = Secret.from_name("kept")
+    function = app.function(secrets=[secret], serialized=True)(lambda: os.environ["KEPT"])
+    with Host(settings):
+        secret.set({"KEPT": "from-before"})
+    with Host(settings), app.run():
+        assert function.remote() == "from-before"
 
 
 def test_output_is_masked_also_where_a_value_is_split(host: Host) -> None:

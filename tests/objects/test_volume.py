@@ -7,6 +7,7 @@ import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -95,6 +96,41 @@ def test_what_was_written_is_committed_when_the_container_ends_also_on_error(hos
         f.volume_fails_after_writing.remote("kept")
     host_wait(host, ended)
     assert content(f.data, "written-then-failed") == b"kept"
+
+
+def test_what_exit_writes_is_committed_when_the_pool_shrinks(host: Host) -> None:
+    ended = anyio.Event()
+
+    def on_event(event: Any) -> None:
+        if event.kind == "container.stopped" and event.name == "WritesOnExit":
+            ended.set()
+
+    host.subscribe(on_event)
+    f.WritesOnExit().work.remote()
+    host_wait(host, ended)
+    assert (content(f.data, "at-work"), content(f.data, "at-exit")) == (b"worked", b"left")
+
+
+def test_two_containers_at_once_see_what_the_other_has_committed() -> None:
+    calls = [f.volume_meets.spawn("x", "y"), f.volume_meets.spawn("y", "x")]
+    assert [call.get() for call in calls] == ["y", "x"]
+
+
+def test_mounted_after_a_restart_of_the_engine(leaves_nothing: str, scratch: Path) -> None:
+    settings = load_config({"backend": leaves_nothing, "home": scratch / f"vr-{leaves_nothing}"})
+    volume = Volume.from_name("kept", create_if_missing=True)
+
+    def count() -> int:
+        with open("/data/runs", "a+") as file:
+            file.write("x")
+            file.seek(0)
+            return len(file.read())
+
+    for number in (1, 2):
+        app = minimodal.App("restarted")
+        function = app.function(volumes={"/data": volume}, serialized=True)(count)
+        with Host(settings), app.run():
+            assert function.remote() == number
 
 
 def host_wait(host: Host, event: anyio.Event) -> None:

@@ -22,6 +22,15 @@ def use_this_sandbox(box: minimodal.Sandbox) -> str:
     return said
 
 
+@app.function(max_containers=2)
+def meet_in_this_sandbox(box: minimodal.Sandbox, mine: str, other: str) -> str:
+    """Two of these, in two containers at once, use one sandbox."""
+    script = f"echo {mine} > /tmp/{mine}; until test -s /tmp/{other}; do sleep 0.01; done; cat /tmp/{other}"
+    said = box.exec("sh", "-c", script, timeout=30).stdout.read()
+    assert isinstance(said, str)
+    return said
+
+
 @app.function()
 def serve_once(answer: str) -> object:
     """Yields where it listens, answers one connection, and says what it heard."""

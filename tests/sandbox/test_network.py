@@ -77,6 +77,9 @@ def test_functions_use_sandboxes_and_forward_ports() -> None:
         assert functions.use_a_sandbox.remote("print(6 * 7); exit(5)") == ("42\n", 5)
         box = Sandbox.create()
         assert functions.use_this_sandbox.remote(box) == "from a function\n"
+        pair = functions.meet_in_this_sandbox
+        calls = [pair.spawn(box, "one", "two"), pair.spawn(box, "two", "one")]
+        assert [call.get() for call in calls] == ["two\n", "one\n"]
         box.terminate()
         items = iter(functions.serve_once.remote_gen("pong"))
         url, host, port = next(items)

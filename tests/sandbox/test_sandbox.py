@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import time
+from pathlib import Path
 
 import pytest
 
 import minimodal
-from minimodal import App, Image, Sandbox, Secret
+from minimodal import App, Image, Sandbox, Secret, Volume
+from minimodal.config import load_config
 from minimodal.errors import (
     AlreadyExistsError,
+    ConflictError,
     InvalidError,
     NotFoundError,
     ResourceExhaustedError,
@@ -176,6 +180,30 @@ def test_ids_that_never_were() -> None:
         Sandbox.from_id("sb-never")
     with pytest.raises(InvalidError, match="sb-"):
         Sandbox.from_id("fc-1")
+
+
+def test_a_volume_in_a_sandbox(backend: str) -> None:
+    if backend == "process":
+        with Volume.ephemeral() as volume, pytest.raises(ConflictError, match="--backend docker"):
+            Sandbox.create(volumes={"/data": volume})
+        return
+    with Volume.ephemeral() as volume:
+        volume.put_file(io.BytesIO(b"from here\n"), "in")
+        box = Sandbox.create(volumes={"/data": volume})
+        assert (
+            box.exec("sh", "-c", "cat /data/in; echo there > /data/out").stdout.read()
+            == "from here\n"
+        )
+        box.terminate()  # what it wrote is committed when it has ended
+        assert b"".join(volume.read_file("out")) == b"there\n"
+
+
+def test_a_sandbox_does_not_outlive_its_engine(scratch: Path) -> None:
+    settings = load_config({"backend": "process", "home": scratch / "boxes"})
+    with Host(settings):
+        box = Sandbox.create()
+    with Host(settings), pytest.raises(NotFoundError, match=box.object_id):
+        Sandbox.from_id(box.object_id)
 
 
 def test_start_does_not_wait_for_the_end() -> None:

@@ -57,5 +57,5 @@ def test_a_broken_promise_is_found(checker: str, tmp_path: Path) -> None:
 def test_the_typed_options_are_those_that_are_checked() -> None:
     typed = options.FunctionOptions.__annotations__.keys()
     fields = set(options.Options._fields) - options.NOT_GIVEN
-    assert typed == fields | options.IGNORED
+    assert typed == fields | options.MODALS
     assert options.ClsOptions.__annotations__.keys() == typed - {"schedule", "name", "is_generator"}

@@ -1,27 +1,35 @@
-"""The parts of the dashboard's pages. Each is HTML made of one snapshot, and is replaced as a whole."""
+"""What users made, as tables: functions, calls, dead letters, endpoints, schedules."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from . import charts
 from .snapshot import Snapshot
 from .words import (
     Html,
+    about,
     ago,
     badge,
-    bound,
+    button,
+    call_link,
+    copy,
     count,
+    function_link,
+    iso,
     join,
-    nbytes,
+    link,
     seconds,
     state_badge,
     table,
     tag,
 )
 
-Section = Callable[[Snapshot], Html]
+LONGEST_ERROR = 100
+FEW = 4  # schedules, of which all next times are shown
 
 
 def health(s: Snapshot) -> Html:
@@ -30,211 +38,220 @@ def health(s: Snapshot) -> Html:
     recent = sum(sum(row["recent"]) for row in tallies)
     queued, running = (sum(row[name] for row in tallies) for name in ("queued", "running"))
     ready, all_of = (sum(row[name] for row in tallies) for name in ("ready", "containers"))
+    workers = s.rows("container.list", "containers")
+    memory = sum(row["memory"] or 0 for row in workers if not row["ended"])
+    dead = s.answers.get("dlq.list", {}).get("count", 0)
     tiles = [
         _tile(
-            "Engine", str(s.engine.get("backend", "running")), f"up {seconds(s.now - s.started)}"
+            "Engine",
+            str(s.engine.get("backend", "running")),
+            f"up {about(s.now - s.started)}",
+            href="/-/settings",
         ),
-        _tile("Waiting", count(queued), "calls in queues", "warn" if queued > 100 else ""),
-        _tile("Running", count(running), "calls"),
-        _tile("Containers", f"{ready} / {all_of}", "ready / all"),
-        _tile("Last 5 minutes", count(recent), "calls finished"),
-        _tile("Failed", count(failed), "in 5 minutes", "bad" if failed else "good"),
-    ]
+        _tile("Waiting", count(queued), "calls", "warn" if queued > 100 else "", "/-/calls?state=queued"),
+        _tile("Running", count(running), "calls", "", "/-/calls?state=running"),
+        _tile("Containers", f"{ready} / {all_of}", f"ready / all, {memory >> 20} MiB", "", "/-/workers"),
+        _tile("Finished", count(recent), "calls in 5 minutes", "", "/-/calls"),
+        _tile("Failed", count(failed), "calls in 5 minutes", "bad" if failed else "", "/-/calls?state=error"),
+        _tile("Dead letters", count(dead), "failed for good", "warn" if dead else "", "#dead-letters"),
+    ]  # fmt: skip
     return join(tiles)
 
 
 def functions(s: Snapshot) -> Html:
     more = {row["key"]: row for row in s.rows("function.list", "functions")}
-    urls = {row["key"]: row["kind"] for row in s.rows("web.routes", "routes")}
     rows = []
     for row in s.rows("function.tally", "functions"):
         total = sum(row["states"].values())
         bad = total - row["states"]["ok"] - row["states"]["cancelled"]
-        about = more.get(row["key"], {})
-        marks = [badge(urls[row["key"]], "web")] if row["key"] in urls else []
-        if about.get("schedule"):
-            marks.append(badge("schedule"))
-        if about.get("breaker", {}).get("state", "closed") != "closed":
-            marks.append(badge(f"breaker {about['breaker']['state']}", "s-error"))
-        name = tag("strong", row["name"]) if not row["variant"] else join([row["name"], " variant"])
+        name = join([function_link(row["key"], row["name"]), " variant" if row["variant"] else ""])
+        app = tag("span", row["app"] or "unnamed app", class_="dim")
         label = f"{row['name']}: {sum(row['recent'])} calls in five minutes"
+        errors = f"{bad / total:.1%}" if bad else "0"
         rows.append(
             (
-                join(
-                    [name, " ", tag("span", row["app"] or "unnamed app", class_="dim"), " ", *marks]
-                ),
+                join([name, " ", app, " ", *marks(more.get(row["key"], {}))]),
                 charts.sparkline(row["recent"], row["recent_failed"], label),
                 count(total),
-                tag(
-                    "span",
-                    f"{bad / total:.1%}" if bad else "0",
-                    class_="bad-text" if bad else "dim",
-                ),
-                bound(row["p50"]),
-                bound(row["p95"]),
+                tag("span", errors, class_="bad-text" if bad else "dim"),
+                seconds(row["p50"]),
+                seconds(row["p95"]),
                 count(row["queued"]),
                 count(row["running"]),
                 f"{row['ready']} / {row['containers']}",
             )
         )
     heads = (
-        "Function",
-        "5 minutes",
-        "#Calls",
-        "#Errors",
-        "#p50",
-        "#p95",
-        "#Waiting",
-        "#Running",
+        "Function", "5 minutes", "#Calls", "#Errors", "#p50", "#p95", "#Waiting", "#Running",
         "#Containers",
-    )
-    return table(heads, rows, "No app is open.", "Functions")
+    )  # fmt: skip
+    return table(heads, rows, "No app is open. Try: minimodal run examples/hello.py", "Functions")
 
 
-def timeline(s: Snapshot) -> Html:
-    return charts.lanes(s.rows("call.list", "calls"), s.now)
-
-
-def endpoints(s: Snapshot) -> Html:
-    rows = []
-    for row in s.rows("web.routes", "routes"):
-        url = row["url"] or ""
-        link = (
-            tag("a", url, href=url)
-            if "{" not in url and row["method"] == "GET"
-            else tag("code", url)
-        )
-        curl = f"curl -X {row['method']} {url}" if row["method"] != "GET" else f"curl {url}"
-        copy = tag("button", "copy curl", type="button", class_="small", data_copy=curl)
-        method = row["method"] if row["kind"] in ("fastapi", "simple") else "any"
-        rows.append((link, method, badge(row["kind"], "web"), row["function"], copy))
-    return table(
-        ("URL", "Method", "Kind", "Function", ""), rows, "No web endpoint.", "Web endpoints"
-    )
+def marks(function: dict[str, Any]) -> list[Html]:
+    """What is special about a function."""
+    endpoints = [function.get("web"), *function.get("web_methods", {}).values()]
+    found = [badge(each["kind"], "web") for each in endpoints if each]
+    if function.get("schedule"):
+        found.append(badge("schedule"))
+    if function.get("draining"):
+        found.append(badge("old version"))
+    breaker = function.get("breaker", {})
+    if breaker.get("state", "closed") != "closed":
+        found.append(badge(f"breaker {breaker['state']}", "s-error"))
+    return found
 
 
 def recent_calls(s: Snapshot) -> Html:
     return calls_table(s.rows("call.list", "calls")[:12], s.now)
 
 
-def calls_table(calls: list[dict[str, Any]], now: float) -> Html:
+def calls_table(calls: Sequence[dict[str, Any]], now: float) -> Html:
     rows = []
     for call in calls:
         begun, end = call.get("started"), call.get("finished")
         waited = (begun or end or now) - call["created"]
-        ran = None if begun is None else (end or now) - begun
+        ran = None if begun is None else max(0.0, (end or now) - begun)
+        name = call["function"].partition("/")[2].partition("~")[0]
+        error = call.get("error") or ""
         rows.append(
             (
-                tag("a", call["id"], href=f"/-/calls/{call['id']}", class_="id"),
-                call["function"].partition("/")[2]
-                + (f".{call['method']}" if call["method"] else ""),
+                call_link(call["id"]),
+                function_link(
+                    call["function"], name + (f".{call['method']}" if call["method"] else "")
+                ),
                 state_badge(call["state"]),
                 seconds(max(0.0, waited)),
                 seconds(ran),
                 count(call["attempts"]),
                 ago(call["created"], now),
-                tag("span", (call.get("error") or "")[:90], class_="error"),
+                tag("span", error[:LONGEST_ERROR], class_="error", title=error[:500] or None),
             )
         )
     heads = ("Call", "Function", "State", "#Waited", "#Ran", "#Attempts", "Created", "Error")
     return table(heads, rows, "No call is known.", "Calls")
 
 
-def containers(s: Snapshot) -> Html:
+def dead_letters(s: Snapshot) -> Html:
     rows = []
-    for row in s.rows("container.list", "containers"):
-        busy = row["calls"]
-        what = [tag("a", c["id"], href=f"/-/calls/{c['id']}", class_="id") for c in busy[:3]]
-        if len(busy) > 3:
-            what.append(Html(f" and {len(busy) - 3} more"))
-        stop = _post("stop", f"/api/v1/containers/{row['id']}/stop", f"Stop container {row['id']}")
+    for row in s.rows("dlq.list", "calls"):
+        url, error = f"/api/v1/dead-letters/{row['id']}", row.get("error") or ""
+        retry = button("retry", f"{url}/retry", f"Retry call {row['id']}")
         rows.append(
             (
-                tag("code", row["id"]),
-                row["name"],
+                call_link(row["id"]),
+                function_link(row["function"]),
                 state_badge(row["state"]),
-                ago(row["started"], s.now),
-                join(what) or "–",
-                stop,
+                tag("span", error[:LONGEST_ERROR], class_="error", title=error[:500] or None),
+                ago(row.get("finished"), s.now),
+                retry,
             )
         )
-    heads = ("Container", "Function", "State", "Started", "Works on", "")
-    return table(heads, rows, "No container runs.", "Containers")
-
-
-def dead_letters(s: Snapshot) -> Html:
-    rows = [
-        (
-            tag("a", row["id"], href=f"/-/calls/{row['id']}", class_="id"),
-            row["function"],
-            state_badge(row["state"]),
-            tag("span", (row.get("error") or "")[:120], class_="error"),
-            ago(row.get("finished"), s.now),
-            _post("retry", f"/api/v1/dead-letters/{row['id']}/retry", f"Retry call {row['id']}"),
-        )
-        for row in s.rows("dlq.list", "calls")
-    ]
     heads = ("Call", "Function", "State", "Error", "Failed", "")
     return table(heads, rows, "Nothing has failed for good.", "Dead letters")
 
 
-def schedules(s: Snapshot) -> Html:
+def endpoints(s: Snapshot, key: str | None = None) -> Html:
+    tallies = {row["key"]: row for row in s.rows("function.tally", "functions")}
     rows = []
-    for row in s.rows("schedule.list", "schedules"):
-        key = row["key"]
-        following = row.get("next") or []
-        nexts = following if isinstance(following, list) else [following]
-        soon = [
-            f"in {seconds(max(0.0, at - s.now))}"
-            for at in nexts[:1]
-            if isinstance(at, (int, float))
-        ]
-        when = row.get("schedule") or row.get("cron") or row.get("spec") or ""
-        run = _post("run now", f"/api/v1/schedules/{key}/run", f"Run {key} now")
-        rows.append((key, tag("code", when), soon[0] if soon else "–", run))
-    return table(("Function", "Schedule", "Next", ""), rows, "No schedule.", "Schedules")
-
-
-def storage(s: Snapshot) -> Html:
-    rows: list[tuple[Any, ...]] = []
-    for kind in ("volume", "secret", "dict", "queue"):
-        for row in s.rows(f"{kind}.list", "objects"):
-            size = row.get("nbytes", row.get("size"))
-            made = row.get("created")
-            rows.append(
-                (
-                    badge(kind),
-                    tag("strong", row.get("name") or row.get("id") or "unnamed"),
-                    nbytes(size) if isinstance(size, (int, float)) else "–",
-                    ago(made, s.now) if isinstance(made, (int, float)) else "–",
-                )
+    for row in s.rows("web.routes", "routes"):
+        if key not in (None, row["key"]):
+            continue
+        url, method = row["url"] or "", row["method"]
+        plain = "{" not in url and method == "GET"
+        recent = tallies.get(row["key"], {}).get("recent", [])[-12:]
+        codes = s.statuses.get((row["app"], row["function"]), {})
+        said = [badge(f"{code}: {count(n)}", _family(code)) for code, n in sorted(codes.items())]
+        curl = f"curl '{url}'" if method == "GET" else f"curl -X {method} '{url}'"
+        rows.append(
+            (
+                link(url, url) if plain else tag("code", url),
+                method if row["kind"] in ("fastapi", "simple") else "any",
+                badge(row["kind"], "web"),
+                function_link(row["key"], row["function"]),
+                f"{sum(recent) / 60:.1f}",
+                join(said) or "–",
+                copy(curl, "copy curl"),
             )
-    return table(("Kind", "Name", "#Size", "Created"), rows, "Nothing is stored.", "Storage")
+        )
+    heads = ("URL", "Method", "Kind", "Function", "#Requests/s", "Answers", "")
+    return table(heads, rows, "No web endpoint.", "Web endpoints")
 
 
-def _tile(name: str, figure: str, about: str, kind: str = "") -> Html:
+def _family(code: int) -> str:
+    return "s-ok" if code < 400 else "s-queued" if code < 500 else "s-error"
+
+
+def schedules(s: Snapshot, key: str | None = None) -> Html:
+    rows = []
+    few = "" if len(s.rows("schedule.list", "schedules")) <= FEW else None
+    for row in s.rows("schedule.list", "schedules"):
+        if key not in (None, row["key"]):
+            continue
+        name, url = f"{row['app_name'] or row['app']}/{row['name']}", quote(row["key"])
+        base = f"/api/v1/schedules/{url}"
+        paused = (
+            button("resume", f"{base}/resume", f"Resume {name}")
+            if row["paused"]
+            else button("pause", f"{base}/pause", f"Pause {name}")
+        )
+        upcoming = row.get("upcoming") or []
+        if row["paused"]:
+            following: Any = badge("paused", "s-queued")
+        elif upcoming:
+            zone = row["timezone"] if row["cron"] else "UTC"
+            times = tag("ol", *(tag("li", _both(at, zone)) for at in upcoming), class_="times")
+            summary = tag("summary", ago(upcoming[0], s.now))
+            following = tag("details", summary, times, data_key=name, open=few)
+        else:
+            following = "–"
+        rows.append(
+            (
+                function_link(row["key"], name),
+                tag("code", words_of(row)),
+                following,
+                ago(row["last"], s.now),
+                call_link(row["last_call"]),
+                tag(
+                    "span",
+                    button("run now", f"{base}/run", f"Run {name} now"),
+                    paused,
+                    class_="row",
+                ),
+            )
+        )
+    heads = ("Function", "Schedule", "Next", "Last", "Last call", "")
+    return table(heads, rows, "No schedule.", "Schedules")
+
+
+def words_of(row: dict[str, Any]) -> str:
+    """A schedule as its function has it."""
+    if row["cron"]:
+        return f"{row['cron']} {row['timezone']}"
+    parts = [f"{row['months']} months"] if row["months"] else []
+    parts += [seconds(row["period"])] if row["period"] else []
+    return f"every {' '.join(parts)}"
+
+
+def _both(at: float, zone: str) -> str:
+    from datetime import datetime
+    from zoneinfo import ZoneInfo
+
+    if zone == "UTC":
+        return iso(at)
+    try:
+        there = datetime.fromtimestamp(at, ZoneInfo(zone))
+    except (KeyError, ValueError, OSError):
+        return iso(at)
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(at))} UTC, {there:%H:%M} {zone}"
+
+
+def _tile(name: str, figure: str, about_it: str, kind: str = "", href: str = "/") -> Html:
     return tag(
-        "div",
+        "a",
         tag("span", name, class_="name"),
         tag("span", figure, class_="figure"),
-        tag("span", about, class_="about"),
+        tag("span", about_it, class_="about"),
         class_=f"tile {kind}".strip(),
+        href=href,
     )
-
-
-def _post(text: str, url: str, label: str) -> Html:
-    return tag("button", text, type="button", class_="small", data_post=url, aria_label=label)
-
-
-OVERVIEW: dict[str, tuple[str, Section, str]] = {
-    # id: heading, section, the operation that it needs
-    "health": ("", health, "function.tally"),
-    "functions": ("Functions", functions, "function.tally"),
-    "timeline": ("Calls of the last two minutes", timeline, "call.list"),
-    "endpoints": ("Web endpoints", endpoints, "web.routes"),
-    "containers": ("Containers", containers, "container.list"),
-    "calls": ("Latest calls", recent_calls, "call.list"),
-    "dead-letters": ("Dead letters", dead_letters, "dlq.list"),
-    "schedules": ("Schedules", schedules, "schedule.list"),
-    "storage": ("Storage", storage, "volume.list"),
-}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,13 @@ if TYPE_CHECKING:
     from minimodal.gateway.seam import Ask
 
 FRESH = 0.8  # seconds that one snapshot is good for
-CALLS = 300
+CALLS = 1000
+SPAN = 120.0  # seconds of the lanes
+SINCE = object()  # stands for the time of `SPAN` ago
+
+
+Statuses = Mapping[tuple[str, str], Mapping[int, int]]
+"""How many requests to (app, function) were answered with each HTTP status."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,7 @@ class Snapshot:
     now: float
     started: float
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    statuses: Statuses = field(default_factory=dict)
 
     def rows(self, op: str, name: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.answers.get(op, {}).get(name, [])
@@ -31,6 +39,10 @@ class Snapshot:
 
     def has(self, op: str) -> bool:
         return op in self.answers
+
+    def of(self, key: str, op: str, name: str, field: str = "function") -> list[dict[str, Any]]:
+        """Rows of one function."""
+        return [row for row in self.rows(op, name) if row.get(field) == key]
 
     @property
     def engine(self) -> dict[str, Any]:
@@ -42,13 +54,14 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "app.list": {},
     "function.list": {},
     "function.tally": {},
-    "container.list": {},
+    "container.list": {"since": SINCE},
     "call.list": {"limit": CALLS},
     "web.routes": {},
     "schedule.list": {},
     "dlq.list": {"limit": 20},
-    "image.list": {},
-    "volume.list": {},
+    "image.builds": {},
+    "volume.list": {"sizes": True},
+    "engine.config": {},
     "secret.list": {},
     "dict.list": {},
     "queue.list": {},
@@ -58,8 +71,9 @@ QUESTIONS: dict[str, dict[str, Any]] = {
 class Snapshots:
     """Takes one when somebody looks and the last is old."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Ask, statuses: Statuses) -> None:
         self._ask = ask
+        self._statuses = statuses
         self._started = time.time()
         self._last: Snapshot | None = None
         self._lock = anyio.Lock()
@@ -76,7 +90,8 @@ class Snapshots:
 
         async def one(op: str, fields: dict[str, Any]) -> None:
             try:
-                reply = await self._ask(op, **fields)
+                given = {k: time.time() - SPAN if v is SINCE else v for k, v in fields.items()}
+                reply = await self._ask(op, **given)
             except (Error, OSError):
                 return  # an engine without that operation, or a home that cannot be read
             answers[op] = dict(reply.fields)
@@ -84,4 +99,4 @@ class Snapshots:
         async with anyio.create_task_group() as tasks:
             for op, fields in QUESTIONS.items():
                 tasks.start_soon(one, op, fields)
-        return Snapshot(time.time(), self._started, answers)
+        return Snapshot(time.time(), self._started, answers, self._statuses)

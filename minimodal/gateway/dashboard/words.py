@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import html
+import re
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
+from urllib.parse import quote
 
 
 class Html(str):
@@ -65,19 +67,29 @@ def seconds(value: float | None) -> str:
     return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} days"
 
 
-def bound(value: float | None) -> str:
-    """A quantile that is known by its bucket."""
-    return "–" if value is None else f"≤ {seconds(value).replace('.00', '').replace('.0 ', ' ')}"
-
-
 def ago(at: float | None, now: float) -> Html:
+    """How long ago, or how soon. The page's script keeps it true; `unmoved` leaves it out."""
     if at is None:
         return Html("–")
-    return (
-        tag("time", f"{seconds(max(0.0, round(now - at)))} ago", datetime=iso(at), title=iso(at))
-        if now - at >= 1
-        else tag("time", "now", datetime=iso(at))
-    )
+    away = round(now - at)
+    words = "now" if away == 0 else f"in {about(-away)}" if away < 0 else f"{about(away)} ago"
+    return tag("time", words, datetime=iso(at), title=iso(at), data_at=f"{at:.0f}")
+
+
+def about(value: float) -> str:
+    """A duration in one unit."""
+    for unit, size, limit in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172_800)):
+        if value < limit:
+            return f"{value / size:.0f} {unit}"
+    return f"{value / 86400:.0f} days"
+
+
+def unmoved(html_text: str) -> str:
+    """The same for two texts that differ only in how long ago things were."""
+    return _AGO.sub(r"\1", html_text)
+
+
+_AGO = re.compile(r"(<time [^>]*data-at=[^>]*>)[^<]*")
 
 
 def iso(at: float) -> str:
@@ -104,6 +116,41 @@ def nbytes(value: float | None) -> str:
 
 def badge(text: str, kind: str = "") -> Html:
     return tag("span", text, class_=f"badge {kind}".strip())
+
+
+def link(text: Any, url: str, kind: str | None = None) -> Html:
+    return tag("a", text, href=url, class_=kind)
+
+
+def call_link(call_id: str | None) -> Html:
+    """A call by the end of its id, which is enough to tell calls apart."""
+    if not call_id:
+        return Html("–")
+    return tag("a", call_id, href=f"/-/calls/{quote(call_id)}", class_="id")
+
+
+def function_link(key: str, text: str | None = None) -> Html:
+    name = text or key.partition("/")[2].partition("~")[0] or key
+    return tag("a", name, href=f"/-/functions/{quote(key, safe='')}")
+
+
+def button(text: str, url: str, label: str, *, sure: bool = False) -> Html:
+    """Posts to the API. `sure`: it asks again first."""
+    ask = "sure?" if sure else None
+    kind = "small danger" if sure else "small"
+    return tag(
+        "button",
+        text,
+        type="button",
+        class_=kind,
+        data_post=url,
+        data_sure=ask,
+        aria_label=label,
+    )
+
+
+def copy(text: str, what: str) -> Html:
+    return tag("button", what, type="button", class_="small", data_copy=text)
 
 
 def state_badge(state: str) -> Html:
