@@ -305,7 +305,7 @@ def test_force_builds_again_from_there() -> None:
     on_bench(body)
 
 
-def test_an_image_removed_behind_our_back_is_built_again() -> None:
+def test_f64_an_image_removed_behind_our_back_is_built_again() -> None:
     async def body(bench: Bench) -> None:
         spec = bench.spec(RunCommands(("echo 1 > /one",)))
         ref = await bench.backend.build(spec, bench.lines.append)
