@@ -54,6 +54,7 @@ class HttpExchange:
         self._refusal: Answer | None = None  # why the gateway itself ended it
         self._started = False
         self._ended = False
+        self._left = False  # the client
         self._scopes: list[anyio.CancelScope] = []
         self.status = 0
         self.call_id = ""
@@ -146,6 +147,7 @@ class HttpExchange:
                 pass
             if self._ended:
                 return
+            self._left = True
             exchange.send_nowait(_GONE)
             await anyio.sleep(self._limits.disconnect_grace)
             exchange.cancel()
@@ -187,7 +189,8 @@ class HttpExchange:
                     return False
                 if not more:
                     return True
-        await self._give_up(self._refusal or self._failed(exchange))
+        if not self._left:  # else there is nobody to answer
+            await self._give_up(self._refusal or self._failed(exchange))
         return False
 
     def _failed(self, exchange: Exchange) -> Answer:

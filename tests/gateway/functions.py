@@ -287,6 +287,18 @@ class Counter:
         return self.count
 
 
+@app.function()
+@minimodal.asgi_app(label="locked", requires_proxy_auth=True)
+def locked():
+    return Everything()
+
+
+@app.function()
+@minimodal.asgi_app(label="broken")
+def broken():
+    raise OSError("no disk for this app")
+
+
 @app.cls(timeout=30)
 class Shelf:
     kind: str = minimodal.parameter()
