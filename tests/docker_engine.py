@@ -14,8 +14,10 @@ from typing import Any
 import anyio
 
 from minimodal.backends.docker import DockerBackend, open_backend
+from minimodal.backends.docker_connect import open_first
 from minimodal.engine_lock import hold_engine_lock
 from minimodal.home import Home, open_home
+from minimodal.images.shelves import DockerShelf
 from minimodal.layers import Base, ImageSpec
 from minimodal.types import ContainerSpec, ImageRef, new_id
 
@@ -114,6 +116,21 @@ async def output_of(backend: DockerBackend, code: str, **fields: Any) -> str:
             await peer.closed.wait()
     assert reason.code == 0, reason.detail
     return peer.data.decode().removeprefix("hello")
+
+
+def forget_images(home: Home) -> None:
+    """Remove what a home has built in the engine, but the bases, which others may build upon now."""
+
+    async def main() -> None:
+        async with open_first(None) as api:
+            shelf = DockerShelf(api, home)
+            images = [each for each in await shelf.images() if "from_registry" not in each.step]
+            while tops := [i for i in images if i.digest not in {each.parent for each in images}]:
+                images = [each for each in images if each not in tops]
+                for top in tops:
+                    await shelf.delete(top)
+
+    anyio.run(main)
 
 
 async def forget(backend: DockerBackend, *specs: ImageSpec) -> None:
