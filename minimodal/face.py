@@ -47,7 +47,9 @@ def stalls_loop() -> bool:
 
 def _runs_loop() -> bool:
     asyncio = sys.modules.get("asyncio")  # not imported here: that costs a script 50 ms
-    return asyncio is not None and asyncio._get_running_loop() is not None
+    # Another thread may be in the middle of importing it: then no loop runs.
+    running = getattr(asyncio, "_get_running_loop", None)
+    return running is not None and running() is not None
 
 
 class Pending(Generic[T]):

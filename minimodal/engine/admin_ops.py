@@ -6,6 +6,7 @@ since the epoch, `seconds` are durations. What is only on record is record_ops.p
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -70,6 +71,7 @@ class AdminOps:
                 "version": __version__,
                 "backend": engine.backend.name,
                 "now": engine.clock.now(),
+                "tasks": len(asyncio.all_tasks()),
                 "nodes": [
                     {"name": node.name, "cpu": node.cpu, "memory": node.memory}
                     for node in engine.planner.nodes
@@ -141,6 +143,7 @@ class AdminOps:
                 "failures": breaker.failures,
                 "reason": breaker.reason,
                 "retry_in": breaker.retry_in,
+                "text": str(breaker),
             },
         }
 

@@ -31,6 +31,7 @@ from minimodal.types import (
     Outcome,
 )
 
+from .breaker import Breaker
 from .builds import Builds
 from .call_ops import CallOps
 from .calls import Ended, LiveCall, Waiter, ended, failed
@@ -92,6 +93,7 @@ class Engine:
         self.tenants = tenants
         self.total = Tally()  # of all its pools
         self.pools: dict[str, Pool] = {}
+        self.image_breakers: dict[str, Breaker] = {}  # by digest
         self.apps: dict[str, App] = {}
         self.calls: dict[str, LiveCall] = {}
         self._kept: deque[str] = deque()  # finished calls in the order of their end

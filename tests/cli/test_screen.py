@@ -52,7 +52,7 @@ def test_streams_stay_apart_and_all_is_shown_at_the_end() -> None:
     assert err.getvalue() == "f | err\n✓ Completed\n"
 
 
-def test_behind_a_slow_reader_lines_are_dropped_counted_and_said(
+def test_f16_behind_a_slow_reader_lines_are_dropped_counted_and_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(screen_module, "MAX_QUEUED_BYTES", 10_000)

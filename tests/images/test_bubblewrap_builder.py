@@ -265,7 +265,7 @@ def test_a_cached_image_is_found_quickly(state: Home) -> None:
     assert anyio.run(main) < 0.25  # 3 ms on an idle machine; the bound only catches a process
 
 
-def test_a_layer_that_was_removed_is_built_again(state: Home) -> None:
+def test_f64_a_layer_that_was_removed_is_built_again(state: Home) -> None:
     image = base.run_commands("echo f64 > /f64").run_commands("echo more > /f64b")
     build(state, image)
     LayerStore(state).remove(image.spec().digests()[1])
