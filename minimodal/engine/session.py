@@ -99,6 +99,9 @@ class Session:
             self.start_failed(Failure(type(error).__name__, str(error)), again=True)
         except Error as error:
             self.start_failed(Failure(type(error).__name__, str(error)))
+        except OSError as error:  # no descriptor, process or memory is free just now
+            words = f"a container of {self.pool.name} cannot be started now: {error}"
+            self.start_failed(Failure("LaunchError", words), again=True)
         finally:
             self._startup.cancel()
             self._close(reason)
