@@ -47,7 +47,9 @@ def stalls_loop() -> bool:
 
 def _runs_loop() -> bool:
     asyncio = sys.modules.get("asyncio")  # not imported here: that costs a script 50 ms
-    return asyncio is not None and asyncio._get_running_loop() is not None
+    # Another thread may be in the middle of importing it: then no loop runs.
+    running = getattr(asyncio, "_get_running_loop", None)
+    return running is not None and running() is not None
 
 
 class Pending(Generic[T]):
@@ -201,6 +203,10 @@ class Both(Generic[P, R]):
 
     def __init__(self, function: Callable[P, Coroutine[Any, Any, R]]) -> None:
         self._function = function
+
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]  # of the operation, for help()
+        return getattr(self._function, "func", self._function).__doc__
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return block(self._function(*args, **kwargs))

@@ -286,6 +286,8 @@ class Host:
                 )
             )
             self.engine = engine
+            if self.role == "up":
+                engine.hosting.expect_all()
             await stack.enter_async_context(serve_visitors(engine, home))
             for subscriber in self._subscribers:
                 engine.events.subscribe(subscriber)

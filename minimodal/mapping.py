@@ -21,19 +21,21 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from . import context
-from .call import FunctionCall, call_fields, group_id, member_id, value_of
+from .call import FunctionCall, call_fields, group_id, member_id, pack_items, value_of
 from .errors import InvalidError
 from .face import BothIterator, Pending, both, warn_unused
-from .types import Outcome, new_id
+from .types import Call, Outcome, new_id
 
 if TYPE_CHECKING:
     from .function import Function
-    from .protocols import Abandon
+    from .protocols import Abandon, Client
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
 
 WINDOW = 1000
+SPAWNED_AT_ONCE = 500  # calls in one request of spawn_map
+SPAWNED_BYTES = 4 << 20  # or fewer, if their arguments are large
 
 
 class _MapMethod(Generic[P, R]):
@@ -127,13 +129,28 @@ class MapMethods(Generic[P, R]):
         function: Function[Any, Any, Any] = self  # type: ignore[assignment]  # always a Function
         source = _checked_inputs(function, what, inputs, spread=False)
         group, count = new_id("fc"), 0
-        client = None
+        client, nbytes = None, 0
+        batch: list[Call] = []
         async for args in _each(source):
             client, call = await function._call(args, dict(kwargs))
             call.id = member_id(group, count)
-            await context.ask("call.spawn", call.payload, client=client, **call_fields(call))
-            count += 1
+            batch.append(call)
+            count, nbytes = count + 1, nbytes + call.payload.nbytes
+            if len(batch) == SPAWNED_AT_ONCE or nbytes > SPAWNED_BYTES:
+                await _spawn_all(client, batch)
+                batch, nbytes = [], 0
+        if client is not None and batch:
+            await _spawn_all(client, batch)
         return FunctionCall(group_id(group, count), function.name, client)
+
+
+async def _spawn_all(client: Client, calls: list[Call]) -> None:
+    """One request and one transaction for calls of one function."""
+    shape, packed = pack_items([call.payload for call in calls])
+    ids = [call.id for call in calls]
+    await context.ask(
+        "call.spawn_all", packed, client=client, ids=ids, shape=shape, **call_fields(calls[0])
+    )
 
 
 def _total(inputs: tuple[Any, ...]) -> int | None:

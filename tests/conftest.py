@@ -13,10 +13,13 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from minimodal.home import open_home
+from tests.faults import table
 from tests.leftovers import Leftovers, adopt_orphans
 from tests.needs import missing_bubblewrap, missing_docker
 
@@ -63,6 +66,10 @@ def home(scratch: Path) -> Iterator[Path]:
         patch.setenv("TMPDIR", str(scratch / "tmp"))
         patch.setattr(tempfile, "tempdir", str(scratch / "tmp"))
         yield scratch / "home"
+        if list((scratch / "home").glob("cache/images-in-use/docker-*")):
+            from tests.docker_engine import forget_images
+
+            forget_images(open_home(None))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -80,6 +87,15 @@ def leaves_nothing(request: pytest.FixtureRequest, home: Path) -> Iterator[None]
     yield
     left = before.left_behind(docker)
     assert not left, "left behind by this test:\n" + "\n".join(left)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        table.describe(item)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    table.show(terminalreporter, config)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -47,7 +47,7 @@ from .docker_spec import (
     create_request,
 )
 from .host_settings import HostSettings, host_settings
-from .mounts import give, resolve_mounts, spread
+from .mounts import resolve_mounts, spread
 from .sockets import NAME as SOCKET_NAME
 from .sockets import SocketDirectories, serve, sweep
 
@@ -105,6 +105,10 @@ class DockerBackend:
     def __repr__(self) -> str:
         return f"<DockerBackend {self._api.host}>"
 
+    @property
+    def file_owner(self) -> int | None:
+        return int(self._user.partition(":")[0]) if self._local and os.geteuid() == 0 else None
+
     def describe(self) -> Capabilities:
         return capabilities(self._api.host, self._api.info, self._local)
 
@@ -117,6 +121,7 @@ class DockerBackend:
     ) -> AsyncIterator[DockerContainer]:
         """See `Backend.launch`. The container shares a network namespace unless it must not."""
         spec = replace(spec, runtime=spec.runtime or self._runtime)
+        self._builder.note_use(spec.image)
         with self._sockets.new() as directory:
             # Open to the container's user; the home's own 0700 keeps other users of the host out.
             directory.chmod(0o755)  # microseconds
@@ -202,8 +207,6 @@ class DockerBackend:
         if spec.command is None:
             binds += [Bind(str(path), target) for path, target in packages(self._home)]
         for mount in spread(resolve_mounts(self._home, (*spec.image.mounts, *spec.mounts))):
-            if self._local and os.geteuid() == 0:
-                give(mount, int(self._user.partition(":")[0]))
             binds.append(Bind(str(mount.source), mount.target, mount.read_only))
         return binds
 

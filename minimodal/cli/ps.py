@@ -60,6 +60,10 @@ def main(arguments: list[str]) -> int:
             [_function(row) for row in functions],
             empty="nothing runs here" if shown else "no engine runs in this home",
         )
+        for row in functions:
+            breaker = row["breaker"]
+            if breaker["state"] != "closed":
+                print(f"{row['app_name'] or row['app']}/{row['name']}: {breaker['text']}")
     return 0
 
 

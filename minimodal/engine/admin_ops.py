@@ -6,6 +6,7 @@ since the epoch, `seconds` are durations. What is only on record is record_ops.p
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from minimodal import __version__
-from minimodal.errors import ConflictError, NotFoundError
+from minimodal.errors import ConflictError, InvalidError, NotFoundError
 from minimodal.protocols import Reply
 from minimodal.types import ByName, Payload
 
@@ -48,6 +49,7 @@ class AdminOps:
             ("function.list", self.functions),
             ("container.list", self.containers),
             ("container.stop", self.stop_container),
+            ("container.retire", self.retire),
             ("call.list", self.calls),
             ("call.show", self.call),
             ("call.stack", self.stack),
@@ -69,6 +71,7 @@ class AdminOps:
                 "version": __version__,
                 "backend": engine.backend.name,
                 "now": engine.clock.now(),
+                "tasks": len(asyncio.all_tasks()),
                 "nodes": [
                     {"name": node.name, "cpu": node.cpu, "memory": node.memory}
                     for node in engine.planner.nodes
@@ -140,6 +143,7 @@ class AdminOps:
                 "failures": breaker.failures,
                 "reason": breaker.reason,
                 "retry_in": breaker.retry_in,
+                "text": str(breaker),
             },
         }
 
@@ -193,6 +197,13 @@ class AdminOps:
                     ) else session.retire()
                     return Reply({})
         raise NotFoundError(f"no container {fields['id']} runs here")
+
+    def retire(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """The container that asks ends when its calls are done, and gets no others."""
+        if caller.session is None:
+            raise InvalidError("only a container can ask for no further inputs")
+        caller.session.retire()
+        return Reply({})
 
     # --- calls ---------------------------------------------------------------------------------------
 

@@ -148,3 +148,62 @@ class Breaker:
         self._open_until = now + self._delay
         self._delay = min(self._longest_delay, self._delay * self._factor)
         self._probe = None
+
+
+Ticket = tuple[int, int]
+
+
+class Breakers:
+    """A function's own breaker and that of its image, which other functions share, asked as one.
+
+    An image whose containers never come as far as saying hello (no Python, a runtime that refuses)
+    stops all its functions after `threshold` starts in all, not after as many of each.
+    """
+
+    def __init__(self, image: Breaker) -> None:
+        self.own = Breaker()
+        self.image = image
+
+    @property
+    def closed(self) -> bool:
+        return self.own.closed and self.image.closed
+
+    def view(self, now: float) -> BreakerView:
+        """Of the one that stops it; of the image's where both do."""
+        return self.own.view(now) if self.image.closed else self.image.view(now)
+
+    def allowance(self, now: float) -> int | None:
+        allowed = [each.allowance(now) for each in (self.own, self.image)]
+        return min((each for each in allowed if each is not None), default=None)
+
+    def fails_fast(self, now: float) -> bool:
+        return self.own.fails_fast(now) or self.image.fails_fast(now)
+
+    def admit(self, now: float) -> Ticket | None:
+        own = self.own.admit(now)
+        image = None if own is None else self.image.admit(now)
+        if own is None or image is None:
+            if own is not None:
+                self.own.withdraw(own)
+            return None
+        return own, image
+
+    def success(self, ticket: Ticket) -> None:
+        self.own.success(ticket[0])
+        self.image.success(ticket[1])
+
+    def failure(self, ticket: Ticket, now: float, reason: str, *, of_image: bool) -> None:
+        """`of_image`: the container ran and its agent never said hello."""
+        self.own.failure(ticket[0], now, reason)
+        if of_image:
+            self.image.failure(ticket[1], now, reason)
+        else:
+            self.image.withdraw(ticket[1])
+
+    def withdraw(self, ticket: Ticket) -> None:
+        self.own.withdraw(ticket[0])
+        self.image.withdraw(ticket[1])
+
+    def reset(self) -> None:
+        self.own.reset()
+        self.image.reset()

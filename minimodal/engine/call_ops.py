@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.to_thread
 
-from minimodal.call import outcome_fields, pack_items
+from minimodal.call import outcome_fields, pack_items, unpack_items
 from minimodal.codec import from_plain
 from minimodal.errors import InvalidError
 from minimodal.layers import decode
@@ -37,6 +37,7 @@ class CallOps:
             ("image.build", self.image_build),
             ("call.run", self.call_run),
             ("call.spawn", self.call_spawn),
+            ("call.spawn_all", self.call_spawn_all),
             ("call.open", self.call_open),
             ("call.wait", self.call_wait),
             ("call.next", self.call_next),
@@ -118,6 +119,16 @@ class CallOps:
         except BaseException:
             self._engine.cancel(call.id)
             raise
+
+    async def call_spawn_all(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """Accept calls of one function that outlive their caller, all or none. Fields: ids, shape."""
+        inputs = unpack_items(fields["shape"], payload)
+        calls = [
+            self._call(caller, {**fields, "id": call_id}, given, durable=True)
+            for call_id, given in zip(fields["ids"], inputs, strict=True)
+        ]
+        await self._engine.durable.accept_all(calls)
+        return Reply({})
 
     async def call_spawn(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         """Accept a call that outlives its caller."""

@@ -59,22 +59,27 @@ class Durable:
 
         None where it was on record before (asked twice), and has ended or is another engine's.
         """
-        pool = self._engine.pool_of(call.function)
-        call.function = pool.spec.key
+        await self.accept_all([call])
+        return self._engine.calls.get(call.id)
+
+    async def accept_all(self, calls: list[Call]) -> None:
+        """As `accept`, for calls of one function and user: all or none, in one transaction."""
+        pool = self._engine.pool_of(calls[0].function)
+        for call in calls:
+            call.function = pool.spec.key
         pool.require_working()  # what is on record is never refused
-        with self._engine.tenants.place(call.user):
+        with self._engine.tenants.places(calls[0].user, len(calls)):
             await self._remember(pool)
-            if await self.store.accept([call]):
-                return self._engine.calls.get(call.id)
+            known = await self.store.accept(calls)
+        new = [call for call in calls if call.id not in known] if known else calls
         try:
-            pool = self._engine.pool_of(call.function)  # another version may have taken its place
+            pool = self._engine.pool_of(pool.spec.key)  # a new version may have taken its place
         except Error:  # its app was closed meanwhile, which cancels what it has
-            words = failed(CallState.CANCELLED, "CallCancelled", f"{call.id} was cancelled")
-            await self.store.record(call.id, None, words)
+            for call in new:
+                await self.cancel(call.id)
             raise
-        live = self._engine.admit(call, pool)
-        self._enter(live)
-        return live
+        for call in new:
+            self._enter(self._engine.admit(call, pool))
 
     def _enter(self, live: LiveCall) -> None:
         """Queue a call that is on record; what waits long, or is large, waits there without its input."""
@@ -294,7 +299,7 @@ class Durable:
                     await self.store.history.expire(self._retention)
                     await self.store.history.collect_blobs(self._is_alive)
                 await self._engine.quotas.follow()
-            except StateError as error:  # the disk is full, or the like; `watch` says when to stop
+            except (StateError, OSError) as error:  # the disk is full, or no descriptor is free
                 log.error("%s", error)
             await anyio.sleep(TAKE_OVER_INTERVAL)
 

@@ -31,6 +31,7 @@ from minimodal.types import (
     Outcome,
 )
 
+from .breaker import Breaker
 from .builds import Builds
 from .call_ops import CallOps
 from .calls import Ended, LiveCall, Waiter, ended, failed
@@ -53,6 +54,7 @@ from .tally import Tally
 from .tenants import Tenants
 from .terminal import Terminal
 from .timetable import Timetable
+from .traces import Traces
 from .tunnels import TunnelOps
 from .web import Web
 
@@ -91,6 +93,7 @@ class Engine:
         self.tenants = tenants
         self.total = Tally()  # of all its pools
         self.pools: dict[str, Pool] = {}
+        self.image_breakers: dict[str, Breaker] = {}  # by digest
         self.apps: dict[str, App] = {}
         self.calls: dict[str, LiveCall] = {}
         self._kept: deque[str] = deque()  # finished calls in the order of their end
@@ -112,6 +115,7 @@ class Engine:
         self.terminal = Terminal(self)
         self.sandboxes = Sandboxes(self)
         self.builds = Builds(self)
+        self.traces = Traces(self)
         self._bug: Exception | None = None
         self._crashed = anyio.Event()
         self.seq = 0  # of the last dispatch
@@ -274,6 +278,7 @@ class Engine:
             self._admitted_at = now
         live = self.calls[call.id] = LiveCall(call, pool, self._admitted_at)
         pool.unfinished += 1
+        self.traces.began(live)
         return live
 
     def finish(self, live: LiveCall, outcome: Outcome) -> None:
@@ -292,6 +297,7 @@ class Engine:
         call_id = live.call.id
         now = self.loop.time()
         self.recent.append(ended(live, outcome, now))
+        self.traces.ended(live, outcome, now)
         if not live.keep:  # what is on record is read there
             del self.calls[call_id]
         else:

@@ -116,8 +116,8 @@ def view(pool: Pool, now: float) -> PoolView:
         pool.empty_since = None
     elif pool.empty_since is None:
         pool.empty_since = now
-    calls = (call for s in pool.sessions for slot in s.slots for call in slot.inflight.values())
-    running = [call.started_at for call in calls if not call.waiting]
+    oldest = (slot.running_since for session in pool.sessions for slot in session.slots)
+    running = [since for since in oldest if since is not None]
     return PoolView(
         key=pool.key,
         containers=containers,
@@ -144,13 +144,15 @@ def _container(session: Session) -> ContainerView:
     else:
         state = ContainerState.STARTING
     # A call that waits for a nested one has lent its slot: it asks for no container, but keeps this.
-    calls = [live for slot in session.slots for live in slot.inflight.values()]
-    suspended = sum(bool(live.waiting) for live in calls)
+    calls, suspended = sum(len(slot.inflight) for slot in session.slots), 0
+    if session.pool.waiting:
+        inflight = (live for slot in session.slots for live in slot.inflight.values())
+        suspended = sum(bool(live.waiting) for live in inflight)
     return ContainerView(
         session.id,
         state,
         session.started_at,
-        len(calls) - suspended,
+        calls - suspended,
         session.idle_since,
         session.node,
         suspended,

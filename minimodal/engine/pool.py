@@ -31,7 +31,7 @@ from minimodal.types import (
 )
 
 from .autoscaler import smooth
-from .breaker import Breaker
+from .breaker import Breaker, Breakers
 from .calls import LiveCall, failed
 from .exchange import web_of
 from .gathering import Gathering
@@ -81,7 +81,8 @@ class Pool:
         self.waiting = 0  # calls that run and wait for nested ones
         self.start_failures = 0  # in a row
         self.retry_start_at = 0.0  # loop time before which no container is started
-        self.breaker = Breaker()
+        digest = spec.image.digest if spec.image else ""
+        self.breaker = Breakers(engine.image_breakers.setdefault(digest, Breaker()))
         self.unfinished = 0  # calls that have no outcome yet
         self.origin: Origin | None = None  # of a variant
         self.tried: Callable[[Failure | None], None] | None = None  # told of the next start
@@ -365,6 +366,7 @@ class Pool:
         retryable = live.stream is None and failure.type != "minimodal.errors.InputCancellation"
         if not live.decided and retryable and live.attempts <= policy.max_retries:
             delay = delay_before(policy, live.attempts, random.random())
+            self.engine.traces.retried(live, failure)
             if live.durable:
                 self.engine.durable.attempt_failed(live, failure, lost=False, delay=delay)
             else:
@@ -442,7 +444,8 @@ class Pool:
         now = self.engine.loop.time()
         self._say_tried(failure)
         self.start_failures += 1
-        self.breaker.failure(session.ticket, now, f"{failure.type}: {failure.message}")
+        reason = f"{failure.type}: {failure.message}"
+        self.breaker.failure(session.ticket, now, reason, of_image=session.mute)
         self.retry_start_at = now + 0.1 * 2 ** min(self.start_failures, 8)
         again = again and self.start_failures < MAX_START_FAILURES
         if self._any_ready() or (again and not self.breaker.fails_fast(now)):

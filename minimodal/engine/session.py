@@ -45,7 +45,8 @@ class Session:
         self.id = new_id("ct")
         self.image = image
         self.node = node
-        self.ticket = 0  # of the pool's breaker
+        self.ticket = (0, 0)  # of the pool's breakers
+        self.mute = False  # it runs, and its agent has not said hello
         self.slots: list[Slot] = []
         self.ready = False
         self._was_ready = False
@@ -98,6 +99,9 @@ class Session:
             self.start_failed(Failure(type(error).__name__, str(error)), again=True)
         except Error as error:
             self.start_failed(Failure(type(error).__name__, str(error)))
+        except OSError as error:  # no descriptor, process or memory is free just now
+            words = f"a container of {self.pool.name} cannot be started now: {error}"
+            self.start_failed(Failure("LaunchError", words), again=True)
         finally:
             self._startup.cancel()
             self._close(reason)
@@ -124,6 +128,7 @@ class Session:
     async def _attend(self, container: Container) -> ExitReason:
         reason = ExitReason()
         self.container = container
+        self.mute = True
         async with anyio.create_task_group() as tasks:
 
             async def watch() -> None:
@@ -171,6 +176,7 @@ class Session:
         match hello["role"]:
             case "supervisor" if self._supervisor is None:
                 self._supervisor = peer
+                self.mute = False
                 peer.on_frame = self._on_frame
                 peer.on_lost = self._on_supervisor_lost
                 fields, payload = self.pool.start_fields(self)

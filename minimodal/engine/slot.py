@@ -75,6 +75,12 @@ class Slot:
         return has + self.reserved
 
     @property
+    def running_since(self) -> float | None:
+        """When the oldest of its calls that work began; they are in that order. O(1) unless some wait."""
+        begun = (live.started_at for live in self.inflight.values() if not live.waiting)
+        return next(begun, None)
+
+    @property
     def accepting(self) -> bool:
         """Whether new calls may be given to it at all, if it has room."""
         if not self.ready or self._doomed or self.stalled:

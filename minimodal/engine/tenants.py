@@ -75,31 +75,31 @@ class Tenants:
         return woken
 
     @contextmanager
-    def place(self, user: str) -> Iterator[None]:
-        """Keep a place among the user's waiting calls while one is being recorded.
+    def places(self, user: str, count: int) -> Iterator[None]:
+        """Keep places among the user's waiting calls while so many are being recorded.
 
         Raises ResourceExhaustedError at a quota.
         """
         account = self.account(user)
         try:
-            self.require_room(account)
-            self.count(account, 1)
+            self.require_room(account, count)
+            self.count(account, count)
             try:
                 yield
             finally:
-                self.count(account, -1)
+                self.count(account, -count)
         finally:
             self.leave(account)
 
-    def require_room(self, account: Account) -> None:
-        """Raises ResourceExhaustedError if not one more call of this user may wait."""
-        if account.queued >= account.max_queued:
+    def require_room(self, account: Account, count: int = 1) -> None:
+        """Raises ResourceExhaustedError if not so many more calls of this user may wait."""
+        if account.queued + count > account.max_queued:
             raise ResourceExhaustedError(
                 f"user {account.user!r} has {account.queued} calls queued and may have at most "
                 f"{account.max_queued} (quota max_queued). Wait for some to finish, or raise it: "
                 f"minimodal user set {account.user} --max-queued N"
             )
-        if self.waiting >= self.max_waiting:
+        if self.waiting + count > self.max_waiting:
             raise ResourceExhaustedError(
                 f"{self.waiting} calls are queued in this engine, and at most {self.max_waiting} may "
                 "be (setting max_queued). Wait for some to finish, or raise it"

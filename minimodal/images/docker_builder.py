@@ -92,12 +92,17 @@ class DockerBuilder:
         await self._look(spec)
         top = await self._builder.build(spec, report)
         name = repository(top.digest)
-        in_use.note(self._home, docker_record(top.digest))
         said = ((await self._api.image(name)) or {}).get("Config") or {}
         env = [tuple(entry.split("=", 1)) for entry in said.get("Env") or () if "=" in entry]
         found = image_ref(spec, name, commands.PYTHON, env)
         workdir = found.workdir or said.get("WorkingDir") or None
+        self.note_use(found)
         return replace(found, workdir=None if workdir == "/" else workdir)
+
+    def note_use(self, image: ImageRef) -> None:
+        """For `minimodal image ls` and `prune`: it was just built, or a container starts with it."""
+        if image.name.startswith(REPOSITORY):
+            in_use.note(self._home, docker_record(image.name.removeprefix(REPOSITORY)))
 
     async def _look(self, spec: ImageSpec) -> None:
         """Which images are there now: from the top, so that a built image costs one request."""

@@ -197,7 +197,7 @@ for n in range(200):
     assert reason.detail.startswith("stopped at 4")
 
 
-def test_an_image_without_the_interpreter_says_so() -> None:
+def test_f23_an_image_without_the_interpreter_says_so() -> None:
     async def main(home: Home) -> ExitReason:
         from dataclasses import replace
 
@@ -235,7 +235,7 @@ def test_what_cannot_start_is_named(
 
 
 @pytest.mark.parametrize("how", ["remove", "kill", "init"])
-def test_a_container_ended_behind_our_back_is_noticed(how: str) -> None:
+def test_f05_a_container_ended_behind_our_back_is_noticed(how: str) -> None:
     async def main(home: Home) -> ExitReason:
         async with opened_backend(home) as backend:
             peer = Peer()
@@ -257,7 +257,7 @@ def test_a_container_ended_behind_our_back_is_noticed(how: str) -> None:
     assert reason.signal == 9 or (how == "remove" and "removed" in str(reason))
 
 
-def test_a_frozen_container_can_be_killed() -> None:
+def test_f06_a_frozen_container_can_be_killed() -> None:
     async def main(home: Home) -> None:
         async with opened_backend(home) as backend:
             peer = Peer()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +13,6 @@ import pytest
 from minimodal.backends.docker import DockerBackend
 from minimodal.home import Home
 from tests.docker_engine import (
-    BASE,
     HELLO,
     Peer,
     containers_of,
@@ -25,94 +22,25 @@ from tests.docker_engine import (
     short_home,
     spec,
 )
+from tests.private_docker import NEEDS, PrivateDocker, private_docker
 
-pytestmark = [
-    pytest.mark.docker,
-    pytest.mark.timeout(120),
-    pytest.mark.skipif(os.getuid() != 0, reason="only root can start a Docker engine"),
-    pytest.mark.skipif(not shutil.which("dockerd"), reason="there is no dockerd to start"),
-]
+pytestmark = NEEDS
 
 ECHO = HELLO + "while data := engine.recv(100): engine.sendall(data)\n"
 
 
-class Engine:
-    """A dockerd of our own, in a network of its own: started beside another one it removes docker0."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.url = f"unix://{directory}/d.sock"
-        self.process: subprocess.Popen[bytes]
-
-    def start(self) -> None:
-        command = [
-            "unshare",
-            "--net",
-            "dockerd",
-            "--host",
-            self.url,
-            "--bridge=none",
-            "--iptables=false",
-        ]
-        for option, name in (("data-root", "data"), ("exec-root", "exec"), ("pidfile", "pid")):
-            command += [f"--{option}", str(self.directory / name)]
-        with open(self.directory / "log", "ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-
-    def kill(self, number: int) -> None:
-        self.process.send_signal(number)
-        if number in (signal.SIGKILL, signal.SIGTERM):
-            self.process.wait()
-            # Its containerd dies with it. Where nobody reaps that, the next one takes it for alive.
-            (self.directory / "exec/containerd/containerd.pid").unlink(missing_ok=True)
-
-    def unmount(self) -> None:
-        """What it leaves mounted of its data."""
-        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-        for mount in reversed(mounts):
-            if mount.startswith(f"{self.directory}/"):
-                subprocess.run(["umount", "--lazy", mount], check=True)
-
-    def docker(self, *arguments: str, pipe: subprocess.Popen[bytes] | None = None) -> None:
-        subprocess.run(
-            ["docker", "--host", self.url, *arguments],
-            stdin=pipe.stdout if pipe else None,
-            capture_output=True,
-            check=True,
-            timeout=60,
-        )
-
-    def answers(self) -> bool:
-        try:
-            self.docker("version")
-        except subprocess.CalledProcessError:
-            return False
-        return True
-
-    async def wait_answering(self) -> None:
-        await eventually(lambda: anyio.to_thread.run_sync(self.answers), within=30)
-
-
 @pytest.fixture(scope="module")
-def engine(scratch: Path) -> Iterator[Engine]:
+def engine(scratch: Path) -> Iterator[PrivateDocker]:
     directory = scratch / "engine"
-    directory.mkdir()
-    private = Engine(directory)
-    private.start()
-    try:
-        anyio.run(private.wait_answering)
-        with subprocess.Popen(["docker", "save", BASE.name], stdout=subprocess.PIPE) as image:
-            private.docker("load", pipe=image)
+    with private_docker(directory) as private:
         yield private
-    finally:
-        if private.process.poll() is None:
-            private.kill(signal.SIGTERM)
-        private.unmount()
-        shutil.rmtree(directory, ignore_errors=True)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def on_engine(
-    engine: Engine, patch: pytest.MonkeyPatch, body: Callable[[DockerBackend], Awaitable[None]]
+    engine: PrivateDocker,
+    patch: pytest.MonkeyPatch,
+    body: Callable[[DockerBackend], Awaitable[None]],
 ) -> None:
     async def main(home: Home) -> None:
         async with opened_backend(home) as backend:
@@ -130,8 +58,8 @@ async def echo(peer: Peer, text: bytes) -> None:
     await eventually(lambda: peer.data.endswith(text))
 
 
-def test_a_frozen_engine_holds_up_starts_and_not_what_runs(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+def test_f54_a_frozen_engine_holds_up_starts_and_not_what_runs(
+    engine: PrivateDocker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def body(backend: DockerBackend) -> None:
         peer, late = Peer(), Peer()
@@ -161,8 +89,8 @@ def test_a_frozen_engine_holds_up_starts_and_not_what_runs(
     on_engine(engine, monkeypatch, body)
 
 
-def test_leaving_the_block_while_the_engine_is_away_removes_the_container_later(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+def test_f54_leaving_the_block_while_the_engine_is_away_removes_the_container_later(
+    engine: PrivateDocker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("minimodal.backends.docker_removal.REMOVE_WITHIN", 1.0)
 
@@ -178,8 +106,8 @@ def test_leaving_the_block_while_the_engine_is_away_removes_the_container_later(
     on_engine(engine, monkeypatch, body)
 
 
-def test_a_killed_engine_that_comes_back_knows_its_containers(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+def test_f55_a_killed_engine_that_comes_back_knows_its_containers(
+    engine: PrivateDocker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def body(backend: DockerBackend) -> None:
         peer = Peer()

@@ -45,7 +45,7 @@ def refusal_of(monkeypatch: pytest.MonkeyPatch, host: str) -> str:
     return str(raised.value)
 
 
-def test_no_engine_listens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_f53_no_engine_listens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     words = refusal_of(monkeypatch, f"unix://{tmp_path}/no.sock")
     assert "no Docker engine listens at" in words
     assert "DOCKER_HOST" in words
@@ -54,14 +54,14 @@ def test_no_engine_listens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     assert "no Docker engine listens at" in refusal_of(monkeypatch, f"tcp://127.0.0.1:{port}")
 
 
-def test_a_port_that_accepts_and_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_f53_a_port_that_accepts_and_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         words = refusal_of(monkeypatch, f"tcp://127.0.0.1:{server.getsockname()[1]}")
     assert "did not answer within 3.0 s" in words
     assert "is it the right one?" in words
 
 
-def test_something_else_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_f53_something_else_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(server: socket.socket) -> None:
         connection, _ = server.accept()
         with connection:
@@ -82,7 +82,7 @@ def test_ssh_is_refused_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.docker
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user without permission")
-def test_no_permission() -> None:
+def test_f53_no_permission() -> None:
     async def main() -> None:
         async with open_backend(None, None):  # type: ignore[arg-type]  # it is not reached
             pass
@@ -152,7 +152,7 @@ HALF = Answer(
         ),
     ],
 )
-def test_a_bad_answer_is_asked_for_again(
+def test_f58_a_bad_answer_is_asked_for_again(
     monkeypatch: pytest.MonkeyPatch, action: Answer, request_line: str
 ) -> None:
     async def body(backend: DockerBackend) -> None:
@@ -162,7 +162,7 @@ def test_a_bad_answer_is_asked_for_again(
 
 
 @pytest.mark.docker
-def test_a_refusal_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_f59_a_broken_network_is_named_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     async def body(backend: DockerBackend) -> None:
         with pytest.raises(LaunchError, match=r"could not find bridge docker0.*block_network=True"):
             await output_of(backend, "")
@@ -172,7 +172,7 @@ def test_a_refusal_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.docker
-def test_a_create_that_was_given_up_on_is_removed_when_it_appears(
+def test_f54_a_create_that_was_given_up_on_is_removed_when_it_appears(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     thaw = anyio.Event()
@@ -201,7 +201,7 @@ def test_a_create_that_was_given_up_on_is_removed_when_it_appears(
 
 
 @pytest.mark.docker
-def test_the_news_of_an_end_survive_a_cut_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_f58_the_news_of_an_end_survive_a_cut_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     async def body(backend: DockerBackend) -> None:
         assert await output_of(backend, "engine.sendall(b'!')") == "!"
 

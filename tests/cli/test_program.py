@@ -71,7 +71,7 @@ def test_help_lists_commands_and_exit_codes(program: Program, option: str) -> No
         (["run", "-m", "nowhere"], "there is no module 'nowhere'"),
     ],
 )
-def test_a_wrong_command_line_is_2_with_a_way_out(
+def test_f107_a_wrong_command_line_is_2_with_a_way_out(
     program: Program, script: Write, arguments: list[str], hint: str
 ) -> None:
     script("hello.py", HELLO)
@@ -81,6 +81,32 @@ def test_a_wrong_command_line_is_2_with_a_way_out(
     assert result.stderr.startswith("error: ")
     assert hint in result.stderr
     assert "Traceback" not in result.stderr
+
+
+MISTAKES = """
+app = minimodal.App("mistakes")
+
+@app.function()
+def f(x: int) -> int:
+    import no_such_package
+    return x
+
+@app.local_entrypoint()
+def main() -> None:
+    f.map([1, 2])
+    f.remote(1)
+"""
+
+
+def test_what_nobody_iterated_and_what_an_image_lacks_is_said(
+    program: Program, script: Write
+) -> None:
+    script("mistakes.py", MISTAKES)
+    result = program("run", "-q", "mistakes.py")
+    assert result.returncode == 1
+    assert "f.map() was never iterated, so nothing ran" in result.stderr
+    assert "'no_such_package' is not in the image of f" in result.stderr
+    assert "Image.uv_pip_install('no_such_package')" in result.stderr
 
 
 APPS = """
@@ -107,7 +133,7 @@ def g(): ...
         ("from .other import x\n", ["bad.py uses relative imports", "is no package"]),
     ],
 )
-def test_a_wrong_script_is_1_before_anything_starts(
+def test_f107_a_wrong_script_is_1_before_anything_starts(
     program: Program, script: Write, text: str, parts: list[str]
 ) -> None:
     script("bad.py", text)
@@ -354,7 +380,7 @@ def main():
         (signal.SIGHUP, 129, ""),
     ],
 )
-def test_a_signal_stops_all_and_leaves_nothing(
+def test_f32_f33_a_signal_stops_all_and_leaves_nothing(
     script: Write, number: int, code: int, said: str
 ) -> None:
     path = script("w.py", WAITING)
@@ -403,7 +429,7 @@ def test_exit_hooks_run_on_ctrl_c(script: Write) -> None:
     assert out == "Waits | opened and closed\n"
 
 
-def test_a_reader_that_goes_away_ends_it_quietly(script: Write) -> None:
+def test_f16_a_reader_that_goes_away_ends_it_quietly(script: Write) -> None:
     text = WAITING.replace('print("waiting", flush=True)', 'print("waiting\\n" * 100000)')
     path = script("w.py", text)
     with started(path) as process:

@@ -133,7 +133,7 @@ def test_endless_input_with_break() -> None:
     assert pulled < 5000, "inputs are pulled with back-pressure"
 
 
-def test_exception_of_the_input_iterator_reaches_the_caller() -> None:
+def test_f107_exception_of_the_input_iterator_reaches_the_caller() -> None:
     def inputs() -> Iterator[int]:
         yield 1
         raise LookupError("no more inputs")
@@ -161,7 +161,7 @@ def test_blocking_map_over_an_async_iterable_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("wrong", [5, None])
-def test_map_over_no_iterable_is_an_error(wrong: object) -> None:
+def test_f107_map_over_no_iterable_is_an_error(wrong: object) -> None:
     with pytest.raises(InvalidError, match="iterable"):
         f.square.map(wrong)  # type: ignore[arg-type]
 
@@ -253,11 +253,11 @@ def test_a_function_calls_another() -> None:
     assert f.sum_of_squares.remote(10) == sum(i * i for i in range(10))
 
 
-def test_recursion_does_not_deadlock_with_one_container() -> None:
+def test_f106_recursion_does_not_deadlock_with_one_container() -> None:
     assert f.factorial.remote(6) == 720
 
 
-def test_recursion_without_end_is_an_error() -> None:
+def test_f106_recursion_without_end_is_an_error() -> None:
     with pytest.raises(InvalidError, match="levels deep"):
         f.endless.remote(0)
 

@@ -39,7 +39,7 @@ def own_home(scratch: Path, request: pytest.FixtureRequest) -> Path:
     return scratch / request.node.name[5:25]
 
 
-def test_calls_survive_sigkill(own_home: Path, tmp_path: Path) -> None:
+def test_f28_calls_survive_sigkill(own_home: Path, tmp_path: Path) -> None:
     marks, gate = tmp_path / "marks", tmp_path / "gate"
     ids = kill_when_it_spoke(start(own_home, "work", str(marks), str(gate)))
     assert len(ids) == 6
@@ -66,7 +66,7 @@ def test_results_are_readable_after_a_restart(own_home: Path, tmp_path: Path) ->
                 minimodal.FunctionCall.from_id("fc-ffff").get()
 
 
-def test_a_call_that_kills_its_engine_ends_in_the_dead_letters(
+def test_f41_a_call_that_kills_its_engine_ends_in_the_dead_letters(
     own_home: Path, tmp_path: Path
 ) -> None:
     """F41: three losses, counted on record, and then nobody runs it again."""

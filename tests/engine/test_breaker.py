@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minimodal.engine.breaker import Breaker, BreakerState
+from minimodal.engine.breaker import Breaker, Breakers, BreakerState
 
 
 def fail(
@@ -149,3 +149,32 @@ def test_whatever_happens(threshold: int, steps: list[tuple[str, float, int]]) -
         if in_a_row >= threshold:
             assert breaker.state(now) is not BreakerState.CLOSED
         assert breaker.state(now + 8.0) is not BreakerState.OPEN, "it never stays open for good"
+
+
+def test_functions_of_one_image_stop_together_when_the_image_is_at_fault() -> None:
+    image = Breaker(threshold=5)
+    functions = [Breakers(image) for _ in range(3)]
+    starts = 0
+    for now in (0.0, 0.1, 0.2):
+        for each in functions:
+            ticket = each.admit(now)
+            if ticket is not None:
+                starts += 1
+                each.failure(ticket, now, "exit code 127: no python3", of_image=True)
+    assert starts == 5
+    assert all(each.fails_fast(0.3) and not each.closed for each in functions)
+    assert "no python3" in str(functions[2].view(0.3))
+    assert functions[0].admit(5.0) is not None
+    assert functions[1].admit(5.0) is None, "one probe for all of them"
+
+
+def test_one_functions_own_failures_stop_no_other_of_its_image() -> None:
+    image = Breaker(threshold=5)
+    broken, good = Breakers(image), Breakers(image)
+    for _ in range(5):
+        ticket = broken.admit(0.0)
+        assert ticket is not None
+        broken.failure(ticket, 0.0, "ImportError", of_image=False)
+    assert broken.fails_fast(0.0)
+    assert good.closed
+    assert good.admit(0.0) is not None

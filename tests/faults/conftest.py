@@ -7,7 +7,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +16,6 @@ from minimodal.engine.volume_store import VolumeStore
 from minimodal.engine_lock import hold_engine_lock
 from minimodal.home import Home, open_home
 from tests.conftest import BACKENDS
-from tests.faults import table
 from tests.faults.suite import Platform, Watch, open_platform, watch
 from tests.faults.views import ENGINE, Views
 from tests.leftovers import Leftovers
@@ -71,7 +69,6 @@ def leaves_nothing(
     request: pytest.FixtureRequest, home: Path, seen: Callable[[str], None]
 ) -> Iterator[None]:
     """The sweep. Warm containers of the shared platform outlive a test; they are counted at its end."""
-    table.describe(request.node)
     if "platform" in request.fixturenames:
         platform: Platform = request.getfixturevalue("platform")
         yield
@@ -86,10 +83,6 @@ def leaves_nothing(
 
 def _descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    table.show(terminalreporter)
 
 
 @pytest.fixture

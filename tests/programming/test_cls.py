@@ -139,7 +139,7 @@ def test_statistics_and_bounds_of_one_object() -> None:
 
 
 @one_backend
-def test_a_failing_enter_opens_the_breaker_until_it_is_mended() -> None:
+def test_f21_f95_a_failing_enter_opens_the_breaker_until_it_is_mended() -> None:
     """FAULTS F21, F95."""
     assert c.Switch().turn.remote(False) == 0
     with pytest.raises(ConnectionRefusedError, match="the database is down") as caught:
@@ -163,7 +163,7 @@ def test_a_failing_enter_opens_the_breaker_until_it_is_mended() -> None:
 
 
 @one_backend
-def test_an_enter_that_hangs_ends_at_the_startup_timeout() -> None:
+def test_f21_an_enter_that_hangs_ends_at_the_startup_timeout() -> None:
     with pytest.raises(ExecutionError, match="not ready after 1 s"):
         c.Hangs.with_options(startup_timeout=1)().work.remote()
 
@@ -186,7 +186,7 @@ def test_exit_runs_when_the_app_is_closed(printed: Printed) -> None:
     assert printed.lines.index("closed leaves") < printed.lines.index("closed has left")
 
 
-def test_exit_runs_when_the_pool_shrinks_and_its_error_is_in_the_log(printed: Printed) -> None:
+def test_f22_exit_runs_when_the_pool_shrinks_and_its_error_is_in_the_log(printed: Printed) -> None:
     with c.leaving.run():
         raises = c.Leaves.with_options(single_use_containers=True)(how="raises")
         assert raises.work.remote() == "raises"

@@ -60,7 +60,7 @@ def test_waiting_for_a_task_of_the_loop_that_is_blocked_is_an_error() -> None:
         n.waits_for_its_own_loop.remote(True)
 
 
-def test_recursion_in_one_container() -> None:
+def test_f106_recursion_in_one_container() -> None:
     assert n.recurses_async.remote(6) == 8
     assert n.recurses_in_threads.remote(3) == 8
     assert n.calls_itself_in_a_thread.remote(3) == 3
