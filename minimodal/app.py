@@ -56,7 +56,8 @@ class LocalEntrypoint(Generic[P, R]):
 class App:
     """A set of functions, classes and entrypoints that are run or deployed together.
 
-    Parameters: `image`, `secrets` and `volumes` are defaults for its functions; secrets are applied
+    Parameters: `name`, which `deploy` needs; `tags`, words for listings; `include_source` is Modal's, and
+    without effect; `image`, `secrets` and `volumes` are defaults for its functions; secrets are applied
     before a function's own, volumes are merged by path.
     """
 
@@ -105,6 +106,7 @@ class App:
 
     @property
     def name(self) -> str | None:
+        """Its name; None for an app that was given none."""
         return self._name
 
     @property
@@ -120,6 +122,7 @@ class App:
 
     @property
     def description(self) -> str | None:
+        """Its name, as Modal's apps have it."""
         return self._name
 
     # --- decorators --------------------------------------------------------------------------------
@@ -129,7 +132,7 @@ class App:
     ) -> _FunctionDecorator:
         """Register a function: `@app.function(cpu=1, memory=512, timeout=60, …)`.
 
-        Options, with Modal's names: image, secrets, env, volumes, cpu, memory (MiB), gpu, timeout
+        The options, with Modal's names: image, secrets, env, volumes, cpu, memory (MiB), gpu, timeout
         (seconds for each attempt), startup_timeout, retries, min_containers, max_containers,
         buffer_containers, scaledown_window (seconds), single_use_containers, schedule, serialized,
         name, is_generator, block_network. Raises InvalidError for a wrong one.
@@ -166,7 +169,8 @@ class App:
         Parts of the path in braces, the query and a JSON body's fields become its arguments by name;
         a parameter annotated `WebRequest` gets the whole request. It returns something JSON-able,
         text, bytes, a pair (body, status), or a `WebResponse`. Stands above or below
-        `@app.function(…)`, or alone. All endpoints of an app share one host name; the path chooses.
+        `@app.function(…)`, or alone. All endpoints of an app share one host name, its name or `label`;
+        the path chooses. With `requires_proxy_auth` it answers 401 without a token of the platform.
         Raises InvalidError for a wrong path, method or function.
         """
         from .endpoints import mark, simple_endpoint
@@ -190,7 +194,11 @@ class App:
     def local_entrypoint(
         self, _wrong: Any = None, /, *, name: str | None = None
     ) -> Callable[[Callable[P, R]], LocalEntrypoint[P, R]]:
-        """Mark the function that `minimodal run script.py` starts here, in this process."""
+        """Mark the function that `minimodal run script.py` starts here, in this process.
+
+        `name` is what stands behind `::` on the command line, by default the function's own. Raises
+        InvalidError for a second one of a name.
+        """
         if _wrong is not None:
             raise InvalidError("@app.local_entrypoint needs parentheses: @app.local_entrypoint()")
 
@@ -205,7 +213,7 @@ class App:
         return register
 
     def include(self, other: App, inherit_tags: bool = True) -> App:
-        """Take over the functions and classes of another app."""
+        """Take over the functions and classes of `other`, and its tags with `inherit_tags`."""
         taken: list[tuple[dict[str, Any], dict[str, Any]]] = [
             (self.registered_functions, other.registered_functions),
             (self.registered_classes, other.registered_classes),
@@ -265,7 +273,9 @@ class App:
     ) -> AppRun:
         """Run the app for the length of a block: `with app.run():` or `async with app.run():`.
 
-        Leaving the block stops all that it started. Raises InvalidError where the app runs already.
+        Leaving the block stops all that it started. `name` is that of this run; `detach` and
+        `interactive` are Modal's, and without effect: the command line has `--detach` and `-i`.
+        Raises InvalidError where the app runs already.
         """
         del client, detach, interactive, environment_name
         if context.container is not None:
@@ -368,7 +378,7 @@ class App:
 
 
 class AppRun(BothContext["App"]):
-    """The block of `app.run()`; works with `with` and with `async with`."""
+    """Made by `app.run()`: its block, for `with` and `async with`."""
 
     def __init__(self, app: App, name: str | None) -> None:
         self._app = app
@@ -474,7 +484,10 @@ def _script_name() -> str:
 
 @contextmanager
 def enable_output(show_progress: bool = True) -> Iterator[None]:
-    """Show progress and the output of functions in this block, as `minimodal run` does."""
+    """Show what functions print in this block, as `minimodal run` does.
+
+    `show_progress`: also what is built and started, and how far maps are.
+    """
     context.output_blocks += 1
     context.show_progress = show_progress
     try:

@@ -188,7 +188,7 @@ gather = _Gather()
 class FunctionCall(Generic[R]):
     """A call that runs, or has run, somewhere else. Its result is kept and can be read repeatedly.
 
-    A handle of `experimental_spawn_map` stands for many calls.
+    Made by `spawn` and `from_id`. A handle of `experimental_spawn_map` stands for many calls.
     """
 
     gather = gather
@@ -213,7 +213,7 @@ class FunctionCall(Generic[R]):
 
     @staticmethod
     def from_id(object_id: str) -> FunctionCall[Any]:
-        """A handle of an earlier call, also one of another process. Does no I/O.
+        """The handle of the call `object_id`, also one of another process. Does no I/O.
 
         Raises InvalidError where the text is no call id; using the handle raises NotFoundError
         where there is no such call, and OutputExpiredError where its result is no longer kept.
@@ -233,7 +233,7 @@ class FunctionCall(Generic[R]):
 
     @both
     async def result(self, timeout: float | None = None) -> R:
-        """The same as `get`."""
+        """The same as `get`, with its `timeout` in seconds."""
         return await self._get(timeout)
 
     async def _get(self, timeout: float | None, index: int = 0) -> R:
@@ -307,7 +307,10 @@ class FunctionCall(Generic[R]):
 
     @both
     async def cancel(self, terminate_containers: bool = False) -> None:
-        """Stop the work. Afterwards the outcome is fixed: cancelled, or the one recorded before."""
+        """Stop the work. Afterwards the outcome is fixed: cancelled, or the one recorded before.
+
+        `terminate_containers` is Modal's: what user code does not stop is killed in any case.
+        """
         for call_id in self._members:
             await context.ask(
                 "call.cancel", client=self._client, id=call_id, terminate=terminate_containers

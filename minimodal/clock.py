@@ -32,16 +32,18 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock that stands still until a test moves it. Waiting on it is the driver's part."""
+    """A clock, at the times `now` and `monotonic`, that stands still until a test moves it. Waiting on it is the driver's part."""
 
     def __init__(self, now: float = 1_700_000_000.0, monotonic: float = 1_000.0) -> None:
         self._now = now
         self._monotonic = monotonic
 
     def now(self) -> float:
+        """Seconds since the epoch."""
         return self._now
 
     def monotonic(self) -> float:
+        """Seconds since it was made, and where it began."""
         return self._monotonic
 
     def advance(self, seconds: float) -> None:

@@ -103,7 +103,7 @@ class Cls(Callee, Generic[T]):
     def from_name(
         app_name: str, name: str, *, environment_name: str | None = None, version: Any = None
     ) -> Cls[Any]:
-        """A class of an app that is deployed, or runs now, in this home. Does no I/O.
+        """The class `name` of the app `app_name` that is deployed, or runs now, here. Does no I/O.
 
         Using an object of it raises NotFoundError where there is no such class or method.
         """
@@ -119,11 +119,11 @@ class Cls(Callee, Generic[T]):
         return self._variant(check(f"{self._name}.with_options", options))
 
     def with_concurrency(self, *, max_inputs: int, target_inputs: int | None = None) -> Cls[T]:
-        """The same class with other values of `@concurrent`, and pools of its own."""
+        """The same class with other `max_inputs` and `target_inputs` of `@concurrent`, and pools of its own."""
         return self._variant(with_max_inputs(self._name, max_inputs, target_inputs))
 
     def with_batching(self, *, max_batch_size: int, wait_ms: int) -> Cls[T]:
-        """The same class with other values of `@batched`, and pools of its own.
+        """The same class with other `max_batch_size` and `wait_ms` of `@batched`, and pools of its own.
 
         Raises InvalidError where the class has more than one method.
         """

@@ -50,11 +50,16 @@ ABSENT: Mapping[str, str] = {
     "Cluster": "there is one machine",
     "Environment": "there is one environment; MINIMODAL_HOME chooses another set of everything",
     "NetworkFileSystem": "use a Volume",
+    "Probe": "wait for a line of the sandbox's output, or for a port of its tunnels()",
     "Proxy": "traffic leaves with this machine's own address",
+    "SandboxSnapshot": "use Sandbox.snapshot_filesystem(), which gives an Image",
     "SchedulerPlacement": "everything runs on this machine",
+    "Server": "use @web_server(port)",
     "Workspace": "there is no account",
     "billing": "nothing is billed",
     "clustered": "there is one machine",
+    "experimental": "nothing here is experimental",
+    "sessioned": "keep the state of a session in a Dict, or in an object of a class",
 }
 """Names of Modal's that can be imported, and why they cannot be used."""
 

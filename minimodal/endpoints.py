@@ -37,10 +37,11 @@ def fastapi_endpoint(
     docs: bool = False,
     requires_proxy_auth: bool = False,
 ) -> Callable[[F], F]:
-    """Answer one HTTP method at `/` with this function; FastAPI reads its parameters.
+    """Answer one HTTP `method` at `/` with this function; FastAPI reads its parameters.
 
     FastAPI must be in the function's image. Parameters: `label` of the URL, `docs=True` for /docs
-    and /openapi.json, `requires_proxy_auth=True` to answer 401 without a token of the platform.
+    and /openapi.json, `requires_proxy_auth=True` to answer 401 without a token of the platform;
+    `custom_domains` is Modal's, and without effect.
     Raises InvalidError for a wrong option or a function that cannot work.
     """
     _parentheses("fastapi_endpoint", _wrong)
@@ -93,7 +94,8 @@ def asgi_app(
     """The function returns an ASGI app (FastAPI, Starlette, …), made once in each container.
 
     Its lifespan is honoured; a startup that fails is a start failure of the container. The function
-    takes no arguments and is not async. Raises InvalidError otherwise.
+    takes no arguments and is not async; InvalidError otherwise. The options are as in
+    `fastapi_endpoint`.
     """
     _parentheses("asgi_app", _wrong)
     del custom_domains
@@ -111,7 +113,7 @@ def wsgi_app(
     """The function returns a WSGI app (Flask, Django, …), made once in each container.
 
     Requests run in threads, as many as `@concurrent` allows. Raises InvalidError for a function
-    that takes arguments or is async.
+    that takes arguments or is async. The options are as in `fastapi_endpoint`.
     """
     _parentheses("wsgi_app", _wrong)
     del custom_domains
@@ -129,7 +131,8 @@ def web_server(
     """The function starts a web server on `port` and returns; requests are passed on to it.
 
     The container counts as started when the port accepts connections, at most `startup_timeout`
-    seconds after the function has returned. Raises InvalidError for a wrong port.
+    seconds after the function has returned. Raises InvalidError for a wrong port. The other options
+    are as in `fastapi_endpoint`.
     """
     del custom_domains
     what = "@web_server"

@@ -204,6 +204,10 @@ class Both(Generic[P, R]):
     def __init__(self, function: Callable[P, Coroutine[Any, Any, R]]) -> None:
         self._function = function
 
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]  # of the operation, for help()
+        return getattr(self._function, "func", self._function).__doc__
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return block(self._function(*args, **kwargs))
 

@@ -101,6 +101,7 @@ class Function(Callee, MapMethods[P, R], Generic[P, R, L]):
 
     @property
     def is_generator(self) -> bool:
+        """Whether it yields: `.remote_gen()` streams what it does."""
         return self._generator
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> L:
@@ -212,11 +213,11 @@ class Function(Callee, MapMethods[P, R], Generic[P, R, L]):
     def with_concurrency(
         self, *, max_inputs: int, target_inputs: int | None = None
     ) -> Function[P, R, L]:
-        """The same function with other values of `@concurrent`, and a pool of its own."""
+        """The same function with other `max_inputs` and `target_inputs` of `@concurrent`, and a pool of its own."""
         return self._variant(with_max_inputs(self._name, max_inputs, target_inputs))
 
     def with_batching(self, *, max_batch_size: int, wait_ms: int) -> Function[P, R, L]:
-        """The same function with other values of `@batched`, and a pool of its own."""
+        """The same function with other `max_batch_size` and `wait_ms` of `@batched`, and a pool of its own."""
         return self._variant(with_batches(self._name, max_batch_size, wait_ms))
 
     def _variant(self, options: Options) -> Function[P, R, L]:
@@ -237,7 +238,7 @@ class Function(Callee, MapMethods[P, R], Generic[P, R, L]):
     def from_name(
         app_name: str, name: str, *, environment_name: str | None = None, version: Any = None
     ) -> Function[..., Any, Any]:
-        """A function of an app that is deployed, or runs now, in this home. Does no I/O.
+        """The function `name` of the app `app_name` that is deployed, or runs now, here. Does no I/O.
 
         Using it raises NotFoundError where there is none of that name.
         """

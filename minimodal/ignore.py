@@ -33,7 +33,7 @@ class FilePatternMatcher:
 
     @classmethod
     def from_file(cls, file_path: str | os.PathLike[str]) -> FilePatternMatcher:
-        """Patterns from a file such as `.dockerignore`, read when the image is built."""
+        """The patterns in `file_path`, such as a `.dockerignore`, read when the image is built."""
         matcher = cls()
         matcher._patterns, matcher._file = None, Path(file_path)
         return matcher

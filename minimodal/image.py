@@ -12,12 +12,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 from .errors import InvalidError
 from .face import both
 from .ignore import NON_PYTHON_FILES, FilePatternMatcher, Ignore, ignore_from
 from .image_arguments import (
+    added_python,
     check_remote_path,
     check_uv_version,
     check_version,
@@ -34,9 +35,9 @@ from .layers import (
     AptInstall,
     Base,
     Cmd,
-    Dockerfile,
     Entrypoint,
     ImageSpec,
+    PipInstall,
     RunCommands,
     RunFunction,
     SetEnv,
@@ -44,13 +45,12 @@ from .layers import (
     UvSync,
     Workdir,
 )
-from .recipe import Copy, Fixed, HasSecretId, PythonSource, Ready, Step, recipe_key
+from .recipe import Copy, Fixed, HasSecretId, PythonSource, Ready, Step, read_step, recipe_key
 
 if TYPE_CHECKING:
     from .home import Home
 
 P = ParamSpec("P")
-R = TypeVar("R")
 
 __all__ = ["FilePatternMatcher", "Image"]
 
@@ -60,7 +60,12 @@ Packages = str | Sequence[str]
 
 
 class Image:
-    """Start with `Image.debian_slim()`, `from_registry` or `from_dockerfile`, then add steps."""
+    """Start with `Image.debian_slim()`, `from_registry` or `from_dockerfile`, then add steps.
+
+    Steps take `env` and `secrets`, which are never stored, and `force_build` (anew, with all that follows).
+    Those that install take uv's `index_url`, `extra_index_url`, `find_links`, `pre`, `extra_options`, and
+    `uv_version`, without effect. One that fails raises ImageBuildError when the image is first used.
+    """
 
     __slots__ = ("_force_from", "_mounts", "_steps")
 
@@ -76,7 +81,7 @@ class Image:
 
     @staticmethod
     def debian_slim(python_version: str | None = None, force_build: bool = False) -> Image:
-        """Debian with Python of that minor version; by default the one that runs here."""
+        """Debian with Python of `python_version`, such as "3.11"; by default the one that runs here."""
         version = check_version("python_version", python_version)
         step = Ready(Base(f"python:{version}-slim", python=version))
         return Image((step,), (), 0 if force_build else None)
@@ -90,14 +95,12 @@ class Image:
         force_build: bool = False,
         add_python: str | None = None,
     ) -> Image:
-        """Any image that has Python 3.10+, or gets one by `add_python="3.11"`."""
+        """Any image `tag` with Python 3.10+, or with `add_python="3.11"`; `secret` logs in, `setup_dockerfile_commands` run first."""
         if not isinstance(tag, str) or not tag.strip():
             raise InvalidError(
                 f"from_registry takes an image's tag, such as 'python:3.11-slim'; got {tag!r}"
             )
-        if add_python is not None:
-            add_python = check_version("add_python", add_python)
-        base = Base(tag.strip(), python_of_tag(tag), add_python)
+        base = Base(tag.strip(), python_of_tag(tag), added_python(add_python))
         first = Ready(base, secrets_of([secret]))
         image = Image((first,), (), 0 if force_build else None)
         return image.dockerfile_commands(*setup_dockerfile_commands)
@@ -114,23 +117,13 @@ class Image:
         build_args: Mapping[str, str] | None = None,
         ignore: Sequence[str] | Ignore | None = None,
     ) -> Image:
-        """A local Dockerfile. Its context is `context_dir`, by default the current directory.
+        """The Dockerfile at `path`, with `build_args` and `add_python`. Its context is `context_dir`, by default the current directory.
 
         Without `ignore`, a `.dockerignore` beside the Dockerfile or in the context is honoured.
         """
-        from .recipe_files import DockerStep
+        from .recipe_files import docker_step
 
-        if add_python is not None:
-            add_python = check_version("add_python", add_python)
-        args = env_items("build_args", build_args)
-        rest = Dockerfile("", build_args=args, add_python=add_python, env=env_items("env", env))
-        step = DockerStep(
-            Path(path),
-            Path(context_dir or "."),
-            None if ignore is None else ignore_from(ignore),
-            rest,
-            secrets_of(secrets),
-        )
+        step = docker_step(Path(path), context_dir, env, secrets, build_args, ignore, add_python)
         return Image((step,), (), 0 if force_build else None)
 
     def pip_install(
@@ -147,12 +140,10 @@ class Image:
     ) -> Image:
         """Install packages. `uv` does it, with one cache shared by all builds."""
         names = packages_of("pip_install", "packages", packages)
-        if not names:
-            return self
         options = pip_options(
             names, index_url, extra_index_url, find_links, pre, extra_options, env
         )
-        return self._step(Ready(options, secrets_of(secrets)), force_build)
+        return self._install(options, (), secrets, force_build)
 
     def uv_pip_install(
         self,
@@ -168,22 +159,14 @@ class Image:
         env: Env = None,
         secrets: Secrets = None,
     ) -> Image:
-        """Install packages and requirement files in one step."""
-        from .recipe_files import Requirements
-
+        """Install packages and the files in `requirements` in one step."""
         check_uv_version(uv_version)
         names = packages_of("uv_pip_install", "packages", packages)
         files = strings("uv_pip_install", "requirements", requirements or ())
-        if not names and not files:
-            return self
         options = pip_options(
             names, index_url, extra_index_url, find_links, pre, extra_options, env
         )
-        step: Step = Ready(options, secrets_of(secrets))
-        if files:
-            paths = tuple(Path(file) for file in files)
-            step = Requirements(paths, options, secrets_of(secrets))
-        return self._step(step, force_build)
+        return self._install(options, files, secrets, force_build)
 
     def pip_install_from_requirements(
         self,
@@ -198,12 +181,9 @@ class Image:
         env: Env = None,
         secrets: Secrets = None,
     ) -> Image:
-        """Install what a local requirements file lists. Its content is what the cache looks at."""
-        from .recipe_files import Requirements
-
+        """Install what the local file `requirements_txt` lists. Its content is what the cache looks at."""
         options = pip_options((), index_url, extra_index_url, find_links, pre, extra_options, env)
-        step = Requirements((Path(requirements_txt),), options, secrets_of(secrets))
-        return self._step(step, force_build)
+        return self._install(options, (requirements_txt,), secrets, force_build)
 
     def pip_install_from_pyproject(
         self,
@@ -219,7 +199,7 @@ class Image:
         env: Env = None,
         secrets: Secrets = None,
     ) -> Image:
-        """Install the dependencies of a local pyproject.toml, with those optional groups."""
+        """Install the dependencies in `pyproject_toml`, a local file, with those of `optional_dependencies`."""
         from .recipe_files import Pyproject
 
         method = "pip_install_from_pyproject"
@@ -241,7 +221,7 @@ class Image:
         env: Env = None,
         secrets: Secrets = None,
     ) -> Image:
-        """Install the locked dependencies of a local uv project, not the project itself."""
+        """Install the locked dependencies in `uv_project_dir`, of `groups` and `extras`; `frozen`: as uv.lock is."""
         from .recipe_files import Project
 
         check_uv_version(uv_version)
@@ -293,20 +273,14 @@ class Image:
         ignore: Sequence[str] | Ignore | None = None,
         build_args: Mapping[str, str] | None = None,
     ) -> Image:
-        """Dockerfile instructions on top of this image."""
-        from .recipe_files import DockerStep
-
+        """Instructions of a Dockerfile, `dockerfile_commands`, on top of this image."""
         lines = strings("dockerfile_commands", "dockerfile_commands", dockerfile_commands)
         if not lines:
             return self
-        args = env_items("build_args", build_args)
-        step = DockerStep(
-            "\n".join(lines),
-            Path(context_dir or "."),
-            None if ignore is None else ignore_from(ignore),
-            Dockerfile("", build_args=args, env=env_items("env", env)),
-            secrets_of(secrets),
-        )
+        text = "\n".join(lines)
+        from .recipe_files import docker_step
+
+        step = docker_step(text, context_dir, env, secrets, build_args, ignore)
         return self._step(step, force_build)
 
     def run_function(
@@ -321,8 +295,9 @@ class Image:
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Image:
-        """Run a Python function while building and keep the files that it leaves.
+        """Run the function `raw_f` while building, with `volumes`, and keep the files that it leaves.
 
+        It may take `timeout` seconds.
         Runs again when its source, what it refers to in its module, or its arguments change.
         """
         from .recipe_function import FunctionStep
@@ -345,12 +320,12 @@ class Image:
         return self._step(step, force_build)
 
     def env(self, vars: Mapping[str, str] | None = None, /, **more: str) -> Image:
-        """Set environment variables: `.env({"A": "1"})` or `.env(A="1")`."""
+        """Set the environment variables in `vars` and `more`: `.env({"A": "1"})` or `.env(A="1")`."""
         items = env_items("env", {**(vars or {}), **more})
         return self._step(Ready(SetEnv(items))) if items else self
 
     def workdir(self, path: str | os.PathLike[str]) -> Image:
-        """Set the working directory of later steps and of the container."""
+        """Set the working directory `path` of later steps and of the container."""
         return self._step(Ready(Workdir(os.fspath(path))))
 
     def entrypoint(self, entrypoint_commands: Sequence[str]) -> Image:
@@ -368,7 +343,7 @@ class Image:
     def add_local_file(
         self, local_path: str | os.PathLike[str], remote_path: str, *, copy: bool = False
     ) -> Image:
-        """Put a local file at an absolute path; `remote_path="/dir/"` keeps its name.
+        """Put the file `local_path` at an absolute path; `remote_path="/dir/"` keeps its name.
 
         Without `copy=True` it is added when a container starts: a change rebuilds nothing, and no
         build step may follow.
@@ -386,7 +361,7 @@ class Image:
         copy: bool = False,
         ignore: Sequence[str] | Ignore = (),
     ) -> Image:
-        """Put a local directory's contents at an absolute path, without what `ignore` matches."""
+        """Put what is in `local_path` at `remote_path`, but what `ignore` matches; `copy` as in `add_local_file`."""
         target = check_remote_path("add_local_dir", os.fspath(remote_path))
         return self._add(Copy(Path(local_path), target, ignore_from(ignore), True), copy)
 
@@ -396,7 +371,7 @@ class Image:
         copy: bool = False,
         ignore: Sequence[str] | Ignore = NON_PYTHON_FILES,
     ) -> Image:
-        """Put local modules and packages where the container imports them, only `.py` files."""
+        """Put local modules where the container imports them, only `.py` files; `copy` as in `add_local_file`."""
         names = strings("add_local_python_source", "modules", modules)
         for name in names:
             if not all(part.isidentifier() for part in name.split(".")):
@@ -406,7 +381,7 @@ class Image:
     def copy_local_file(
         self, local_path: str | os.PathLike[str], remote_path: str | os.PathLike[str] = "./"
     ) -> Image:
-        """Copy a local file into the image; a relative target lies in /root."""
+        """Copy `local_path` into the image; a relative `remote_path` lies in /root."""
         remote = os.fspath(remote_path)
         slash = "/" if remote.endswith(("/", ".")) else ""
         target = os.path.normpath(os.path.join("/root", remote)) + slash
@@ -444,19 +419,13 @@ class Image:
 
         With a home, snapshots of mounted files and pickles of `run_function` are kept there.
         """
-        layers = tuple(self._read(n, step.layer, home) for n, step in enumerate(self._steps))
-        below = len(self._steps)
-        read = [self._read(below + n, step.mounts, home) for n, step in enumerate(self._mounts)]
+        count = len(self._steps) + len(self._mounts)
+        steps, adds = enumerate(self._steps, 1), enumerate(self._mounts, len(self._steps) + 1)
+        layers = tuple(read_step(n, count, step.layer, home) for n, step in steps)
+        read = [read_step(n, count, step.mounts, home) for n, step in adds]
         mounts = tuple(mount for found in read for mount in found)
         force = 0 if forced() else self._force_from
         return ImageSpec(layers, mounts, force, self._recipe())
-
-    def _read(self, index: int, read: Callable[[Home | None], R], home: Home | None) -> R:
-        try:
-            return read(home)
-        except (OSError, InvalidError) as error:
-            where = f"step {index + 1} of {len(self._steps) + len(self._mounts)} of the image"
-            raise type(error)(f"{where}: {error}") from error
 
     def digest(self) -> str:
         """The digest of what is built: equal images have equal digests. Mounted files don't count."""
@@ -491,6 +460,21 @@ class Image:
         if force is None and force_build:
             force = len(self._steps)
         return Image((*self._steps, step), (), force)
+
+    def _install(
+        self,
+        options: PipInstall,
+        files: Sequence[str | os.PathLike[str]],
+        secrets: Secrets,
+        force_build: bool,
+    ) -> Image:
+        """Packages, and what requirement files list; nothing at all is no step."""
+        from .recipe_files import Requirements
+
+        step: Step = Ready(options, secrets_of(secrets))
+        if files:
+            step = Requirements(tuple(map(Path, files)), options, secrets_of(secrets))
+        return self._step(step, force_build) if files or options.packages else self
 
     def _add(self, step: Copy | PythonSource, copy: bool) -> Image:
         if copy:

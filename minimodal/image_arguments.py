@@ -104,6 +104,11 @@ def check_version(argument: str, version: Any) -> str:
     return f"{match[1]}.{match[2]}"
 
 
+def added_python(version: Any) -> str | None:
+    """The minor version to add to an image; None is none."""
+    return None if version is None else check_version("add_python", version)
+
+
 def python_of_tag(tag: str) -> str | None:
     """The minor version that a tag of Docker's official Python image names."""
     match = re.fullmatch(r"(?:docker\.io/)?(?:library/)?python:(3\.\d+)(?:[.\-].*)?", tag.strip())

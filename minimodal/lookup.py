@@ -62,7 +62,7 @@ async def find_app(
     environment_name: str | None = None,
     create_if_missing: bool = False,
 ) -> App:
-    """A handle to an app of this home, for `Sandbox.create(app=…)`; it has no functions.
+    """A handle to the app `name` of this home, for `Sandbox.create(app=…)`; it has no functions.
 
     Raises NotFoundError where none of that name is deployed or runs, unless `create_if_missing`.
     """

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from . import context
+from .progress import MapState
 
 if TYPE_CHECKING:
     from .engine.calls import LiveCall
@@ -70,34 +71,30 @@ class MapBar:
     """A `context.MapView`: one line with a bar, replaced in its place."""
 
     def __init__(self, function: str, total: int | None) -> None:
-        self._function, self._total = function, total
-        self._began = self._shown_at = time.monotonic()
-        self._done = self._failed = 0
-        self._handle = _display({"text/html": self._html(), "text/plain": self._text()}, None)
+        now = time.time()
+        self._state = MapState(function, total, now, said_at=now)
+        self._handle = _display(self._picture(now), None)
 
     def update(self, done: int, failed: int) -> None:
-        self._done, self._failed = done, failed
-        if time.monotonic() - self._shown_at >= PACE:
-            self._show()
+        now = time.time()
+        self._state.count(done, failed, now)
+        if now - self._state.said_at >= PACE:
+            self._show(now)
 
     def close(self) -> None:
-        self._show()
+        self._show(time.time())
 
-    def _show(self) -> None:
-        self._shown_at = time.monotonic()
-        _display({"text/html": self._html(), "text/plain": self._text()}, self._handle)
+    def _show(self, now: float) -> None:
+        self._state.said_at = now
+        _display(self._picture(now), self._handle)
 
-    def _text(self) -> str:
-        seconds = time.monotonic() - self._began
-        of = f" of {self._total}" if self._total is not None else ""
-        rate = f", {self._done / seconds:,.0f}/s" if seconds > 0 and self._done else ""
-        failed = f", {self._failed} failed" if self._failed else ""
-        return f"{self._function}: {self._done}{of}{failed}{rate}"
-
-    def _html(self) -> str:
-        whole = max(self._total or self._done, 1)
-        bar = f'<progress max="{whole}" value="{min(self._done, whole)}"></progress> '
-        return f'<div class="minimodal-map">{bar}{html.escape(self._text())}</div>'
+    def _picture(self, now: float) -> dict[str, str]:
+        state = self._state
+        text = f"{state.function}: {state.words(now)}"
+        whole = max(state.total or state.done, 1)
+        bar = f'<progress max="{whole}" value="{min(state.done, whole)}"></progress> '
+        page = f'<div class="minimodal-map">{bar}{html.escape(text)}</div>'
+        return {"text/html": page, "text/plain": text}
 
 
 def _display(data: dict[str, str], handle: Any) -> Any:

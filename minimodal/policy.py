@@ -35,7 +35,7 @@ _SECONDS = {"weeks": 604_800, "days": 86_400, "hours": 3_600, "minutes": 60, "se
 class Retries:
     """How often a failed call is tried again, and how long to wait before each time.
 
-    Before the n-th retry it waits `initial_delay * backoff_coefficient ** (n - 1)` seconds, at least
+    `max_retries` counts those after the first attempt. Before the n-th retry it waits `initial_delay * backoff_coefficient ** (n - 1)` seconds, at least
     one and at most `max_delay`. A number in place of this object, `retries=3`, means fixed delays of one second.
     """
 
@@ -51,6 +51,7 @@ class Retries:
         _number("Retries: max_delay", self.max_delay, 1, 60)
 
     def policy(self) -> RetryPolicy:
+        """The same as a record that the engine takes."""
         return RetryPolicy(
             self.max_retries, self.backoff_coefficient, self.initial_delay, self.max_delay
         )
@@ -84,7 +85,7 @@ def delay_before(policy: RetryPolicy, attempt: int, jitter: float = 0.0) -> floa
 class Cron:
     """A schedule in cron's five fields, such as `Cron("0 9 * * 1-5", timezone="Europe/Madrid")`.
 
-    Minute, hour, day of month, month, day of week; also `@hourly`, `@daily`, `@weekly`, `@monthly`,
+    `cron_string` has minute, hour, day of month, month, day of week; also `@hourly`, `@daily`, `@weekly`, `@monthly`,
     `@yearly`. Where clocks change, a fixed time runs once: in the gap right after it, in the
     repeated hour the first time. Raises InvalidError for what isn't a schedule or never comes.
 
@@ -114,6 +115,7 @@ class Cron:
         return hash(self.spec())
 
     def spec(self) -> ScheduleSpec:
+        """The same as a record that the engine takes."""
         return ScheduleSpec(
             cron=self.cron_string,
             timezone=self.timezone,
@@ -126,7 +128,8 @@ class Cron:
 class Period:
     """A schedule that fires every so often, the first time one period after the deployment.
 
-    Months and years follow the calendar in UTC: a monthly one deployed on the 31st fires on the last
+    `years` and `months` follow the calendar in UTC, `weeks`, `days`, `hours`, `minutes` and `seconds` are
+    added to them: a monthly one deployed on the 31st fires on the last
     day of shorter months. Only `seconds` may have a fraction. `catch_up` and `overlap` are as in Cron.
     """
 
@@ -151,6 +154,7 @@ class Period:
             raise InvalidError("Period() is no time at all: say how long, such as Period(hours=1)")
 
     def spec(self) -> ScheduleSpec:
+        """The same as a record that the engine takes."""
         period = float(sum(getattr(self, name) * unit for name, unit in _SECONDS.items()))
         return ScheduleSpec(
             period=period,

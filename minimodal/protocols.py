@@ -131,6 +131,11 @@ class Backend(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def file_owner(self) -> int | None:
+        """The uid that must own what a container may write; None: whoever the engine is."""
+        ...
+
     def describe(self) -> Capabilities:
         """What is isolated and enforced here, truthfully."""
         ...

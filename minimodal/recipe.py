@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from .errors import InvalidError
 from .ignore import Ignore
@@ -22,6 +22,8 @@ from .localfiles import local_file, tree
 
 if TYPE_CHECKING:
     from .home import Home
+
+R = TypeVar("R")
 
 
 class HasSecretId(Protocol):
@@ -207,3 +209,11 @@ def describe(layer: Layer) -> str:
             text = " ".join(value) if isinstance(value, (list, tuple)) else str(value)
             return f"{kind} {text.splitlines()[0][:80]}"
     return kind
+
+
+def read_step(number: int, of: int, read: Callable[[Home | None], R], home: Home | None) -> R:
+    """What a step gives when its local files are read; what goes wrong says which step it was."""
+    try:
+        return read(home)
+    except (OSError, InvalidError) as error:
+        raise type(error)(f"step {number} of {of} of the image: {error}") from error

@@ -10,13 +10,15 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import InvalidError
-from .ignore import FilePatternMatcher, Ignore
+from .ignore import FilePatternMatcher, Ignore, ignore_from
+from .image_arguments import added_python, env_items, secrets_of
 from .layers import Dockerfile, Layer, LocalFile, PipInstall, UvSync
 from .localfiles import local_file, tree
 from .recipe import HasSecretId, with_secrets
@@ -139,6 +141,26 @@ class DockerStep:
             if candidate.is_file():
                 return FilePatternMatcher.from_file(candidate)
         return FilePatternMatcher()
+
+
+def docker_step(
+    text: str | Path,
+    context: str | os.PathLike[str] | None,
+    env: Mapping[str, str | None] | None,
+    secrets: Iterable[Any] | None,
+    build_args: Mapping[str, str] | None,
+    ignore: Sequence[str] | Ignore | None,
+    add_python: str | None = None,
+) -> DockerStep:
+    """What `from_dockerfile` and `dockerfile_commands` were given, checked."""
+    rest = Dockerfile(
+        "",
+        build_args=env_items("build_args", build_args),
+        add_python=added_python(add_python),
+        env=env_items("env", env),
+    )
+    ignored = None if ignore is None else ignore_from(ignore)
+    return DockerStep(text, Path(context or "."), ignored, rest, secrets_of(secrets))
 
 
 def copied_paths(text: str) -> tuple[str, ...]:

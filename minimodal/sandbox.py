@@ -61,14 +61,16 @@ async def _create(
 ) -> Sandbox:
     """Start a sandbox: `Sandbox.create("python", "-c", "…", app=app, timeout=60)`.
 
-    Without a command it runs the image's default one, or just stays, for `exec`.
+    Without a command, `entrypoint_args`, it runs the image's default one, or just stays, for `exec`.
 
     Parameters: `timeout`, seconds that it may live; `idle_timeout`, seconds without a process of
     `exec` and without traffic, after which it is terminated; `memory`, MiB, and `cpu`, cores, each a
     request or a pair (request, limit); `workdir`, an absolute path; `encrypted_ports` and the like,
-    ports that `tunnels()` makes reachable on this machine (nothing is encrypted on the way: it does
+    ports (`h2_ports` and `unencrypted_ports` too) that `tunnels()` makes reachable on this machine
+    (nothing is encrypted on the way: it does
     not leave it); `verbose`, show its output here and not in `stdout`; `app`, which ends it when it
-    is closed, and whose image is the default; `runtime`, an OCI runtime of Docker's.
+    is closed, and whose image is the default; `runtime`, an OCI runtime of Docker's; `gpu`, `volumes` and
+    `block_network` are as for `@app.function`. What Modal has beside: see compat.py.
 
     Raises InvalidError, ImageBuildError, LaunchError, AlreadyExistsError where a sandbox of that
     name and app runs, ResourceExhaustedError where the sandboxes together would not fit.
@@ -129,7 +131,7 @@ async def _from_id(sandbox_id: str) -> Sandbox:
 
 
 async def _from_name(app_name: str, name: str, *, environment_name: str | None = None) -> Sandbox:
-    """The running sandbox of that name in an app, given by name or id. Raises NotFoundError."""
+    """The running sandbox `name` of the app `app_name`, or of that id. Raises NotFoundError."""
     del environment_name
     reply = await context.ask("sandbox.named", app=app_name, name=name)
     return Sandbox(str(reply.fields["id"]))
@@ -138,7 +140,7 @@ async def _from_name(app_name: str, name: str, *, environment_name: str | None =
 async def _list(
     *, app_id: str | None = None, tags: Mapping[str, str] | None = None
 ) -> list[Sandbox]:
-    """The running sandboxes, newest first: of one app, with all of `tags`, where these are given."""
+    """The running sandboxes, newest first: of the app `app_id`, with all of `tags`, where these are given."""
     reply = await context.ask("sandbox.list", app=app_id, tags=dict(tags or {}))
     return [Sandbox(each["id"]) for each in reply.fields["sandboxes"]]
 
@@ -146,7 +148,8 @@ async def _list(
 class Sandbox:
     """A running container. `create`, `from_id`, `from_name` and `list` make handles of one.
 
-    A handle can be passed to functions, which then use the same sandbox.
+    A handle can be passed to functions, which then use the same sandbox. Files are named by an absolute
+    `path`; programs take `workdir`, an absolute path, and `env` and `secrets`, variables for them alone.
     """
 
     create = both_function(_create)
@@ -225,7 +228,10 @@ class Sandbox:
 
     @both
     async def terminate(self, /, *, wait: bool = True) -> int | None:
-        """End it and all that runs in it; it is gone when this returns. Not an error if it ended."""
+        """End it and all that runs in it; it is gone when this returns, with or without `wait`.
+
+        Not an error if it ended.
+        """
         del wait  # what takes Modal a while is done here in milliseconds
         self._returncode = (await context.ask("sandbox.terminate", id=self._id)).fields[
             "returncode"
@@ -275,7 +281,7 @@ class Sandbox:
 
     @both
     async def open(self, /, path: str, mode: str = "r") -> SandboxFile[Any]:
-        """A file of the sandbox, in Python's modes; what is written is stored by `flush` or `close`."""
+        """A file of the sandbox, in a `mode` of Python's; what is written is stored by `flush` or `close`."""
         return await opened(self.filesystem, path, mode)
 
     @both
@@ -308,8 +314,16 @@ class Sandbox:
         return Image(tuple(Ready(layer) for layer in spec.layers), mounts)
 
     @both
+    async def reload_volumes(self, /) -> None:
+        """Commit what it has written into its volumes, and bring in what others have committed.
+
+        Raises SandboxTerminatedError where it has ended.
+        """
+        await context.ask("sandbox.reload", id=self._id)
+
+    @both
     async def tunnels(self, /, timeout: float = 50) -> dict[int, Tunnel]:
-        """Where the ports that were given to `create` can be reached on this machine."""
+        """Where the ports that were given to `create` can be reached on this machine, within `timeout` seconds."""
         reply = await context.ask("sandbox.tunnels", id=self._id, wait=timeout)
         return {inside: Tunnel(host, port) for inside, host, port in reply.fields["tunnels"]}
 

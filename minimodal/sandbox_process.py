@@ -159,7 +159,7 @@ class StreamWriter:
 
 
 class ContainerProcess(Generic[T]):
-    """A process that `Sandbox.exec` started."""
+    """A process in a sandbox. Made by `Sandbox.exec`."""
 
     def __init__(
         self,
@@ -185,6 +185,7 @@ class ContainerProcess(Generic[T]):
 
     @property
     def object_id(self) -> str:
+        """Its id within the sandbox."""
         return str(self._fields["process"])
 
     @property
@@ -238,6 +239,7 @@ class StreamType:
 
     @staticmethod
     def check(what: str, value: object) -> str:
+        """`value` as a text. Raises InvalidError, about `what`, where it is none of the three."""
         if value not in ("pipe", "log", "null"):
             raise InvalidError(f"{what} is StreamType.PIPE, STDOUT or DEVNULL, not {value!r}")
         return str(value)

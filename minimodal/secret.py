@@ -141,7 +141,7 @@ class Secret(Handle):
 
     @staticmethod
     def from_dict(env_dict: Mapping[str, str | None] | None = None) -> Secret:
-        """A secret of these variables; those whose value is None are left out.
+        """A secret of the variables in `env_dict`; those whose value is None are left out.
 
         It is kept in memory for an app that runs, and encrypted for a deployed one. Raises
         InvalidError for names and values that an environment cannot hold.
@@ -150,7 +150,7 @@ class Secret(Handle):
 
     @staticmethod
     def from_local_environ(env_keys: Sequence[str]) -> Secret:
-        """A secret of variables of this process. Raises InvalidError for one that is not set."""
+        """A secret of the variables `env_keys` of this process. Raises InvalidError for one that is not set."""
         return Secret._inline(_Environ(env_keys))
 
     @staticmethod
@@ -159,7 +159,7 @@ class Secret(Handle):
     ) -> Secret:
         """A secret of a `.env` file, which is read when the secret is first used.
 
-        Looked for in `path` (a directory, or the file itself), else in the working directory, and
+        `filename` is looked for in `path` (a directory, or the file itself), else in the working directory, and
         upwards from there. Raises FileNotFoundError then.
         """
         return Secret._inline(_Dotenv(path, filename))
@@ -207,7 +207,7 @@ class Secret(Handle):
 
     @both
     async def update(self, /, env_dict: Mapping[str, str | None]) -> None:
-        """Change or add these variables; None removes one. Raises NotFoundError where there is none."""
+        """Change or add the variables in `env_dict`; None removes one. Raises NotFoundError where there is none."""
         name = self._require_name("update")
         changed = check_variables("Secret.update", env_dict)
         removed = [key for key, value in env_dict.items() if value is None]
@@ -242,7 +242,7 @@ Secret.objects = SecretObjects(Secret)
 
 
 def secret_from_env(*names: str) -> Secret:
-    """A secret of variables of this process, such as `secret_from_env("API_KEY")`."""
+    """A secret of the variables `names` of this process, such as `secret_from_env("API_KEY")`."""
     return Secret.from_local_environ(names)
 
 

@@ -83,7 +83,7 @@ class Dict(Handle):
 
     @both
     async def update(self, /, other: Any = (), **kwargs: Any) -> None:
-        """Set many entries at once, all or none: a mapping or pairs, and keywords."""
+        """Set many entries at once, all or none: those of `other`, a mapping or pairs, and keywords."""
         pairs = list((other.items() if isinstance(other, Mapping) else other) or ())
         pairs += kwargs.items()
         if len(pairs) > MAX_UPDATE:

@@ -45,7 +45,7 @@ class Queue(Handle):
         partition: str | None = None,
         partition_ttl: int = DAY,
     ) -> None:
-        """Add an item at the end.
+        """Add the item `v` at the end.
 
         On a full partition it waits for room, at most `timeout` seconds, and raises `queue.Full`
         then, or at once without `block`. Raises ResourceExhaustedError for an item over 1 MiB.
@@ -63,7 +63,7 @@ class Queue(Handle):
         partition: str | None = None,
         partition_ttl: int = DAY,
     ) -> None:
-        """Add several items at once, all or none; else as `put`."""
+        """Add the items `vs` at once, all or none; else as `put`."""
         await self._put(list(vs), block, timeout, partition, partition_ttl)
 
     # --- getting -----------------------------------------------------------------------------------

@@ -49,6 +49,8 @@ def running_platform(
 ) -> Iterator[Host]:
     """A platform with its state under `home`, and nothing of the user's own settings.
 
+    `clock`: another than the system's, such as `ManualClock()`.
+
     `backend`: "embedded" is the best that needs no daemon. Leaving the block ends all containers.
     """
     from .config import Config
@@ -84,7 +86,7 @@ def kill_executor(function: Callee) -> None:
 
 
 def fail_next(function: Callee, error: BaseException | type[BaseException], times: int = 1) -> None:
-    """Let the next attempts of `function` raise `error` instead of running; retries count them."""
+    """Let the next attempts (`times` of them) of `function` raise `error` instead of running; retries count them."""
     from .tracebacks import pack
     from .types import CallState
 
@@ -107,7 +109,7 @@ def fail_next(function: Callee, error: BaseException | type[BaseException], time
 
 
 def advance(clock: ManualClock, seconds: float) -> None:
-    """Let time pass on the engine's clock, and let the engine look what is due now."""
+    """Let `seconds` pass on the engine's clock, and let the engine look what is due now."""
     clock.advance(seconds)
     if context.has_client():
         engine = _engine()

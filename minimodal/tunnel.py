@@ -11,7 +11,7 @@ from .face import BothContext
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """Where a container's port is: a loopback address of the machine that hosts it.
+    """Where a container's port is: `host` and `port` of the machine that hosts it, with its `scheme`.
 
     What connects there reaches the container over this machine alone, so there is no TLS.
     """

@@ -50,15 +50,15 @@ async def _set_quota(
     max_running: int | None = None,
     max_queued: int | None = None,
 ) -> None:
+    """Set the weight and the quotas of `user`.
+
+    They are kept in this home until they are set again. `weight` 2 gets twice the share of 1;
+    `max_running` and `max_queued` bound the user's calls in each engine, None leaves them unbounded. A
+    call over `max_queued` raises ResourceExhaustedError. Raises InvalidError for a value that cannot be.
+    """
     await context.ask(
         "user.set", user=user, weight=weight, max_running=max_running, max_queued=max_queued
     )
 
 
 set_quota: Both[..., None] = both_function(_set_quota)
-"""`set_quota(user, weight=1.0, max_running=None, max_queued=None)`: set a user's weight and quotas.
-
-They are kept in this home until they are set again. `weight` 2 gets twice the share of 1;
-`max_running` and `max_queued` bound the user's calls in each engine, None leaves them unbounded. A call
-over `max_queued` raises ResourceExhaustedError. Raises InvalidError for a value that cannot be.
-"""

@@ -27,7 +27,8 @@ V = TypeVar("V", bound="Volume")
 class Volume(Handle):
     """A directory of files: `@app.function(volumes={"/data": Volume.from_name("data")})`.
 
-    Commits are atomic. Two containers that change different files both win; of the same file the
+    A `path` of it starts at its root, `remote_path` too; a `local_path` is this machine's. Commits
+    are atomic. Two containers that change different files both win; of the same file the
     last commit is kept whole.
     """
 
@@ -68,7 +69,7 @@ class Volume(Handle):
     def with_mount_options(
         self: V, *, read_only: bool | None = None, sub_path: str | None = None
     ) -> V:
-        """The same volume, mounted read-only, or only its directory `sub_path`."""
+        """The same volume, mounted with `read_only`, or only its directory `sub_path`."""
         other = type(self)._make(self._name, create=self._create, object_id=self._id)
         other._read_only = self._read_only if read_only is None else bool(read_only)
         other._sub_path = self._sub_path if sub_path is None else inside(sub_path)
@@ -146,7 +147,7 @@ class Volume(Handle):
 
     @both
     async def read_file_into_fileobj(self, /, path: str, fileobj: IO[bytes]) -> int:
-        """Write a file's content into an open binary file; how many bytes. Raises as `read_file`."""
+        """Write a file's content into `fileobj`, an open binary file; how many bytes. Raises as `read_file`."""
         return await self._read_into(path, fileobj)
 
     @both
@@ -213,7 +214,7 @@ class Volume(Handle):
     async def copy_files(
         self, /, src_paths: Sequence[str], dst_path: str, recursive: bool = False
     ) -> None:
-        """Copy within the volume, without moving bytes. With several sources `dst_path` is a directory.
+        """Copy `src_paths` within the volume, without moving bytes. With several `dst_path` is a directory.
 
         Raises FileNotFoundError, IsADirectoryError for a directory without `recursive`, and
         NotADirectoryError where `dst_path` would have to be one.
@@ -230,7 +231,7 @@ class Volume(Handle):
 
 
 async def _delete(name: str, *, environment_name: str | None = None, force: bool = False) -> None:
-    """Remove a volume and all its files.
+    """Remove the volume `name` and all its files.
 
     Raises NotFoundError, and VolumeError while a container uses it, unless `force`: a container's
     own view stays whole, and what it writes is lost.
@@ -241,7 +242,7 @@ async def _delete(name: str, *, environment_name: str | None = None, force: bool
 
 
 async def _rename(old_name: str, new_name: str, *, environment_name: str | None = None) -> None:
-    """Give a volume another name. Containers that use it go on. Raises NotFoundError,
+    """Give the volume `old_name` the name `new_name`. Containers that use it go on. Raises NotFoundError,
     AlreadyExistsError."""
     del environment_name
     check_name("volume", old_name)

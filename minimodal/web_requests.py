@@ -26,7 +26,10 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 
 @dataclass(frozen=True)
 class WebRequest:
-    """One request, read whole. Names of headers are in lower case."""
+    """One request, read whole: `method`, `path`, `path_params`, `query`, `query_string`, `body`.
+
+    Names of headers are in lower case.
+    """
 
     method: str
     path: str
@@ -39,6 +42,7 @@ class WebRequest:
 
     @property
     def text(self) -> str:
+        """The body as UTF-8 text."""
         return self.body.decode("utf-8", "replace")
 
     def json(self) -> Any:
@@ -46,7 +50,7 @@ class WebRequest:
         return json.loads(self.body)
 
     def query_list(self, name: str) -> list[str]:
-        """All values of one query parameter."""
+        """All values of the query parameter `name`."""
         pairs = parse_qsl(self.query_string, keep_blank_values=True)
         return [value for key, value in pairs if key == name]
 
@@ -55,7 +59,8 @@ class WebRequest:
 class WebResponse:
     """What a function answers where a plain value says too little.
 
-    `body`: text, bytes, or anything that JSON can hold. `content_type` is guessed if not given.
+    `status`: the number, 200 by default. `headers`: more of them. `body`: text, bytes, or anything that
+    JSON can hold. `content_type` is guessed if not given.
     """
 
     body: Any = None

@@ -251,4 +251,4 @@ class _Pending:
         return Frame(kind, seq, meta, Payload(self._parts[0], tuple(self._parts[1:])))
 
 
-_FIRST = 1 << 20
+_FIRST = 1 << 20  # a bytearray is written to when it is made: a claim may not cost more

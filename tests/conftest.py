@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from minimodal.home import open_home
 from tests.faults import table
 from tests.leftovers import Leftovers, adopt_orphans
 from tests.needs import missing_bubblewrap, missing_docker
@@ -65,6 +66,10 @@ def home(scratch: Path) -> Iterator[Path]:
         patch.setenv("TMPDIR", str(scratch / "tmp"))
         patch.setattr(tempfile, "tempdir", str(scratch / "tmp"))
         yield scratch / "home"
+        if list((scratch / "home").glob("cache/images-in-use/docker-*")):
+            from tests.docker_engine import forget_images
+
+            forget_images(open_home(None))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -14,8 +14,10 @@ from typing import Any
 import anyio
 
 from minimodal.backends.docker import DockerBackend, open_backend
+from minimodal.backends.docker_connect import open_first
 from minimodal.engine_lock import hold_engine_lock
 from minimodal.home import Home, open_home
+from minimodal.images.shelves import DockerShelf
 from minimodal.layers import Base, ImageSpec
 from minimodal.types import ContainerSpec, ImageRef, new_id
 
@@ -49,7 +51,12 @@ async def opened_backend(home: Home, **config: Any) -> AsyncIterator[DockerBacke
             yield backend
             await eventually(lambda: none_left(backend))
         async with open_backend(home, SimpleNamespace(engine_id=engine, **config)) as again:
-            assert not await again._api.list_containers(f"minimodal.engine={engine}")
+            await eventually(lambda: is_gone(again, engine), within=15)
+
+
+async def is_gone(backend: DockerBackend, engine: str) -> bool:
+    """Whether no container of an engine is left: a busy daemon still lists what it is removing."""
+    return not await backend._api.list_containers(f"minimodal.engine={engine}")
 
 
 async def containers_of(backend: DockerBackend) -> list[dict[str, Any]]:
@@ -114,6 +121,21 @@ async def output_of(backend: DockerBackend, code: str, **fields: Any) -> str:
             await peer.closed.wait()
     assert reason.code == 0, reason.detail
     return peer.data.decode().removeprefix("hello")
+
+
+def forget_images(home: Home) -> None:
+    """Remove what a home has built in the engine, but the bases, which others may build upon now."""
+
+    async def main() -> None:
+        async with open_first(None) as api:
+            shelf = DockerShelf(api, home)
+            images = [each for each in await shelf.images() if "from_registry" not in each.step]
+            while tops := [i for i in images if i.digest not in {each.parent for each in images}]:
+                images = [each for each in images if each not in tops]
+                for top in tops:
+                    await shelf.delete(top)
+
+    anyio.run(main)
 
 
 async def forget(backend: DockerBackend, *specs: ImageSpec) -> None:

@@ -28,7 +28,7 @@ ROOMS = {
         agent app asgi_messages
         call call_graph callee cls connection container_process cron_fields
         display
-        endpoints
+        endpoints experimental
         function functions
         ignore image image_arguments inline
         localfiles lookup

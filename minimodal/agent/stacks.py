@@ -22,6 +22,7 @@ SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + (7 if hasattr(signal, "SI
 FIRST_WITHIN = 2.0  # seconds for the first words of a process
 QUIET = 0.1  # seconds of silence after which it has said all
 MAX_DUMP_BYTES = 1 << 20
+MAX_TEXT = 200  # characters of a line of source
 BELOW = ("executor", "concurrent", "web", "wsgi", "zygote", "supervisor", "main", "batches")
 
 _HEAD = re.compile(r"(Current t|T)hread 0x(\w+)(?: \[(.*)\])? \(most recent call first\):")
@@ -114,7 +115,7 @@ def of_coroutine(waiting: Any) -> list[Frame]:
 
 
 def _described(file: str, line: int, function: str) -> Frame:
-    return file, line, function, linecache.getline(file, line).strip()
+    return file, line, function, linecache.getline(file, line).strip()[:MAX_TEXT]
 
 
 def _own(frames: list[Frame]) -> list[Frame]:

@@ -102,12 +102,8 @@ def _by_name(fields: dict[str, Any]) -> Any:
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name and error.name != name:
-            hint = _missing_hint(error.name, fields)
-            if hasattr(error, "add_note"):
-                error.add_note(hint)
-            else:
-                error.args = (f"{error.args[0]}. {hint}",)
+        if error.name != name:
+            explain_missing(error)
         raise
     # Classes of a script that was started as __main__ travel by reference to __main__.
     sys.modules["__main__"] = module
@@ -119,13 +115,23 @@ def _by_name(fields: dict[str, Any]) -> Any:
     return found
 
 
-def _missing_hint(module: str, fields: dict[str, Any]) -> str:
-    top = module.partition(".")[0]
-    return (
-        f"{top!r} is not in the image of {fields['function']}. Install it with "
-        f"Image.pip_install({top!r}), or, if it is a local module, keep it beside the script or add "
-        f"it with Image.add_local_python_source({top!r})."
+def explain_missing(error: BaseException) -> BaseException:
+    """Say, once, how a module comes into the image that lacks it."""
+    here = context.container
+    if not isinstance(error, ModuleNotFoundError) or not error.name or here is None:
+        return error
+    top = error.name.partition(".")[0]
+    hint = (
+        f"{top!r} is not in the image of {here.function}. Install it with "
+        f"Image.uv_pip_install({top!r}), or, if it is a local module, keep it beside the script or "
+        f"add it with Image.add_local_python_source({top!r})."
     )
+    if hint not in [*getattr(error, "__notes__", ()), *map(str, error.args)]:
+        if hasattr(error, "add_note"):
+            error.add_note(hint)
+        else:  # Python 3.10
+            error.args = (f"{error.args[0]}. {hint}",)
+    return error
 
 
 def _by_value(fields: dict[str, Any], payload: Payload) -> Any:

@@ -24,7 +24,7 @@ from . import debugger, terminal
 from .link import Link
 from .stacks import listen
 from .supervisor import exit_fields
-from .target import Start, Target, load
+from .target import Start, Target, explain_missing, load
 
 
 class Zygote:
@@ -122,7 +122,7 @@ class Zygote:
 
 def failed(error: BaseException) -> tuple[str, Payload | None]:
     """Meta and payload of a FAILED or ERROR frame."""
-    failure = tracebacks.pack(debugger.explained(error))
+    failure = tracebacks.pack(explain_missing(debugger.explained(error)))
     words = {
         "type": failure.type,
         "message": failure.message,

@@ -30,7 +30,6 @@ from . import bwrap_probe, cgroup, sockets
 from .bwrap_probe import Bwrap
 from .child import Child, Command, spawn
 from .identity import Identity, open_identity
-from .mounts import ResolvedMount
 from .rlimit import limited
 from .sandbox import Sandbox
 from .sandbox_files import keep_files
@@ -104,6 +103,10 @@ class BubblewrapBackend:
         self._site = site
         self._builder = builder
 
+    @property
+    def file_owner(self) -> int | None:
+        return None if self._identity.own_files else self._identity.host_uid
+
     def describe(self) -> Capabilities:
         by_group = self._groups.controllers
         uid = self._identity.host_uid
@@ -165,24 +168,12 @@ class BubblewrapBackend:
 
     def _prepare(self, spec: ContainerSpec, directory: Path) -> tuple[Plan, cgroup.Group]:
         wanted = plan(self._site, spec, directory, self._groups.controllers)
-        if not self._identity.own_files:
-            for mount in wanted.mounts:
-                _give(mount, self._identity.host_uid)
         return wanted, self._groups.make(spec.resources, self._identity.spawn_as)
 
 
 async def _shielded(function: Any) -> None:
     with anyio.CancelScope(shield=True):
         await to_thread.run_sync(function)
-
-
-def _give(mount: ResolvedMount, uid: int) -> None:
-    """Let the sandbox write what is mounted to be written: started by root it is not root itself."""
-    if mount.read_only or mount.kind == "local" or mount.source.stat().st_uid == uid:
-        return
-    for directory, _, names in os.walk(mount.source):
-        for path in (directory, *(os.path.join(directory, name) for name in names)):
-            os.chown(path, uid, uid, follow_symlinks=False)
 
 
 def _pids_by_rlimit(identity: Identity) -> str:

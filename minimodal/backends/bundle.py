@@ -111,6 +111,13 @@ def _runs_in_containers(path: Path) -> bool:
     return len(path.parts) == 2 or path.parts[:2] == ("minimodal", "agent")
 
 
+def in_containers(path: str) -> bool:
+    """Whether an agent may need what lies at this path of a container."""
+    inner = path.removeprefix(f"{TARGET}/minimodal/").split("/")
+    ours = path.startswith(f"{TARGET}/minimodal/")
+    return not ours or len(inner) == 1 or inner[0] in ("agent", "__pycache__")
+
+
 def _sources(package: Path) -> Iterator[Path]:
     return (path for path in sorted(package.rglob("*.py")) if path.is_file())
 

@@ -69,4 +69,5 @@ def _why(chosen: str, asked: str, refused: list[tuple[str, str]]) -> str:
         return f"{chosen}, as asked for"
     if not refused:
         return f"{chosen}, the first choice"
-    return f"{chosen}, because " + "; ".join(f"{name}: {reason}" for name, reason in refused)
+    short = [f"{name}: {reason.partition(': ')[0].rstrip('.')}" for name, reason in refused]
+    return f"{chosen}, because {'; '.join(short)} (`minimodal doctor` says more)"

@@ -31,8 +31,9 @@ from .docker_api import DockerApi
 from .docker_connect import open_first
 from .docker_container import DockerContainer
 from .docker_errors import launch_error
-from .docker_info import capabilities, check_local, check_runtime, container_user, has_gpu
+from .docker_info import capabilities, check_runtime, container_user, has_gpu, is_local
 from .docker_network import ISOLATED, OWN, SharedNetwork
+from .docker_relay import copies, relay_command
 from .docker_removal import REMOVE_WITHIN, Removal
 from .docker_requests import DockerFailure
 from .docker_spec import (
@@ -40,12 +41,14 @@ from .docker_spec import (
     ENGINE_LABEL,
     HOME_LABEL,
     NAME,
+    STDIN_UNTIL_DEATH,
     Bind,
     Owner,
     create_request,
 )
 from .host_settings import HostSettings, host_settings
-from .mounts import give, resolve_mounts, spread
+from .mounts import resolve_mounts, spread
+from .sockets import NAME as SOCKET_NAME
 from .sockets import SocketDirectories, serve, sweep
 
 log = logging.getLogger(__name__)
@@ -82,13 +85,19 @@ class DockerBackend:
         self._home = home
         self._owner = owner
         self._tasks = tasks
+        self._local = is_local(api.info)
         self._runtime = options.runtime
         self._user = container_user(api.info)
         self._network = SharedNetwork(api, owner, self._user, home.cache / "docker-network")
         self._removal = Removal(api, tasks)
         containers = BuildContainers(api, owner, self._removal, self._network.mode)
         self._builder = DockerBuilder(
-            api, home, containers, host_env=os.environ, objects=options.objects
+            api,
+            home,
+            containers,
+            host_env=os.environ,
+            objects=options.objects,
+            local=self._local,
         )
         self._settings: HostSettings = host_settings(os.environ)
         self._sockets = SocketDirectories(home, owner.engine)
@@ -96,8 +105,12 @@ class DockerBackend:
     def __repr__(self) -> str:
         return f"<DockerBackend {self._api.host}>"
 
+    @property
+    def file_owner(self) -> int | None:
+        return int(self._user.partition(":")[0]) if self._local and os.geteuid() == 0 else None
+
     def describe(self) -> Capabilities:
-        return capabilities(self._api.host, self._api.info)
+        return capabilities(self._api.host, self._api.info, self._local)
 
     async def build(self, image: ImageSpec, report: Report) -> ImageRef:
         return await self._builder.build(image, report)
@@ -108,6 +121,7 @@ class DockerBackend:
     ) -> AsyncIterator[DockerContainer]:
         """See `Backend.launch`. The container shares a network namespace unless it must not."""
         spec = replace(spec, runtime=spec.runtime or self._runtime)
+        self._builder.note_use(spec.image)
         with self._sockets.new() as directory:
             # Open to the container's user; the home's own 0700 keeps other users of the host out.
             directory.chmod(0o755)  # microseconds
@@ -136,26 +150,43 @@ class DockerBackend:
     async def _start_in(
         self, spec: ContainerSpec, directory: Path, network: str
     ) -> DockerContainer:
+        started = agent_command if self._local else relay_command
+        binds = await anyio.to_thread.run_sync(self._binds, spec, directory)
         request = create_request(
             spec,
             self._owner,
-            command=spec.command or agent_command(spec.image.python),
+            command=spec.command or started(spec.image.python),
             env=self._environment(spec),
-            binds=await anyio.to_thread.run_sync(self._binds, spec, directory),
+            binds=binds if self._local else (),
             user=self._user,
             network=network,
             gpu=has_gpu(self._api.info),
         )
+        relayed = not self._local and spec.command is None
+        if relayed:
+            request |= STDIN_UNTIL_DEATH
         name = NAME + spec.id
         try:
             container = DockerContainer(
-                self._api, spec, await self._api.create(name, request), self._tasks
+                self._api,
+                spec,
+                await self._api.create(name, request),
+                self._tasks,
+                relay_to=directory / SOCKET_NAME if relayed else None,
+                local=self._local,
             )
+            if not self._local:
+                await self._copy(spec, container.docker_id, binds)
             await self._tasks.start(container.run)
         except BaseException as error:
             await self._removal.after_failure(name, error)
             raise
         return container
+
+    async def _copy(self, spec: ContainerSpec, docker_id: str, binds: list[Bind]) -> None:
+        """What would be mounted, where the engine cannot see it."""
+        archive = await anyio.to_thread.run_sync(copies, spec, binds)
+        await self._api.put_archive(docker_id, "/", archive)
 
     async def _network_for(self, spec: ContainerSpec) -> str:
         if spec.block_network:
@@ -170,12 +201,12 @@ class DockerBackend:
         return {**ours, **self._settings.env, **dict(spec.image.env), **spec.env}
 
     def _binds(self, spec: ContainerSpec, directory: Path) -> list[Bind]:
-        binds = [Bind(str(directory), SOCKET_DIRECTORY), *self._settings.binds]
+        binds = list(self._settings.binds)
+        if self._local:
+            binds.insert(0, Bind(str(directory), SOCKET_DIRECTORY))
         if spec.command is None:
             binds += [Bind(str(path), target) for path, target in packages(self._home)]
         for mount in spread(resolve_mounts(self._home, (*spec.image.mounts, *spec.mounts))):
-            if os.geteuid() == 0:
-                give(mount, int(self._user.partition(":")[0]))
             binds.append(Bind(str(mount.source), mount.target, mount.read_only))
         return binds
 
@@ -216,7 +247,6 @@ async def open_backend(home: Home, config: Any) -> AsyncIterator[DockerBackend]:
     """
     options = Options.of(config)
     async with open_first(options.host) as api:
-        check_local(api.host, api.info)
         check_runtime(api.host, api.info, options.runtime)
         with _engine_id(home, options) as engine:
             owner = Owner(engine, str(home.state))

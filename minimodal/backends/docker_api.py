@@ -7,6 +7,7 @@ Knows HTTP's status codes and nothing of minimodal's specs. What is safe to repe
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -144,9 +145,13 @@ class DockerApi:
             yield stream
 
     async def put_archive(self, container: str, path: str, tar: Any) -> None:
-        """Unpack a tar archive (an open file) into a container, started or not."""
+        """Unpack a tar archive (an open file, or bytes) into a container, started or not."""
         handle = self._client.containers.container(container)
-        await self._requests.ask("copy files", lambda: handle.put_archive(path, tar), within=None)
+
+        def put() -> Any:  # each attempt with a file of its own: it is closed at the end of one
+            return handle.put_archive(path, io.BytesIO(tar) if isinstance(tar, bytes) else tar)
+
+        await self._requests.ask("copy files", put, within=None)
 
     async def commit(
         self, container: str, repository: str, message: str, config: Mapping[str, Any]

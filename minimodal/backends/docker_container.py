@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 
 import anyio
 from anyio.abc import ByteStream, TaskGroup, TaskStatus
 
+from minimodal.errors import ProtocolError
 from minimodal.layers import ImageSpec
 from minimodal.types import ContainerSpec, ExitReason
 
 from . import inner_tool
 from .docker_api import DockerApi
 from .docker_process import DockerProcess, open_process
+from .docker_relay import Relay
 from .docker_requests import DockerFailure, Stream
 
 log = logging.getLogger(__name__)
@@ -27,12 +30,22 @@ class DockerContainer:
     """A `Container`. `run` is its one task; the backend removes it."""
 
     def __init__(
-        self, api: DockerApi, spec: ContainerSpec, docker_id: str, tasks: TaskGroup
+        self,
+        api: DockerApi,
+        spec: ContainerSpec,
+        docker_id: str,
+        tasks: TaskGroup,
+        *,
+        relay_to: Path | None = None,
+        local: bool = True,
     ) -> None:
+        """`relay_to`: our socket, where its agent talks over its stdin and stdout."""
         self.spec = spec
         self.docker_id = docker_id
         self._api = api
         self._tasks = tasks
+        self._relay_to = relay_to
+        self._local = local
         self._ended = anyio.Event()
         self._address: str | None = None
         self._reason = ExitReason(detail="it was removed")
@@ -68,7 +81,7 @@ class DockerContainer:
     async def dial(self, port: int) -> ByteStream:
         """Straight to its own address where it has one and the server listens there; else a process
         inside connects, which reaches loopback too and needs no network."""
-        address = await self._own_address()
+        address = await self._own_address() if self._local else ""
         if address:
             with suppress(OSError, TimeoutError), anyio.fail_after(1):
                 return await anyio.connect_tcp(address, port)
@@ -96,11 +109,12 @@ class DockerContainer:
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         """Start it, and stay until it has ended or `forget` is called. Raises before started only."""
         with self._scope:
-            async with self._api.attach(self.docker_id) as output:
+            stdin = self._relay_to is not None
+            async with self._api.attach(self.docker_id, stdin=stdin) as output:
                 await self._api.start(self.docker_id)
                 task_status.started()
                 async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._keep_tail, output)
+                    tasks.start_soon(self._follow, output, tasks)
                     await self._api.wait_stopped(self.docker_id)
                     with anyio.move_on_after(OUTPUT_GRACE):
                         self._reason = await self._find_reason()
@@ -112,9 +126,18 @@ class DockerContainer:
         """The container was removed: end `run`, and whoever waits."""
         self._scope.cancel()
 
-    async def _keep_tail(self, output: Stream) -> None:
+    async def _follow(self, output: Stream, tasks: TaskGroup) -> None:
         """Read all output, or the container would block on a full pipe; keep the end of it."""
+        relay = Relay(output, self._relay_to, tasks) if self._relay_to else None
         while (message := await output.read()) is not None:
+            if relay is not None and message[0] == 1:
+                try:
+                    await relay.feed(message[1])
+                except (ProtocolError, OSError) as error:  # it is a container's, so nobody else's
+                    log.warning("container %s is cut off: %s", self.id, error)
+                    await self._api.kill(self.docker_id)
+                    relay = None
+                continue
             tail = self._tails.setdefault(message[0], bytearray())
             tail += message[1][-TAIL_BYTES:]
             del tail[:-TAIL_BYTES]

@@ -27,15 +27,10 @@ def container_user(info: Mapping[str, Any]) -> str:
     return f"{os.geteuid()}:{os.getegid()}"
 
 
-def check_local(host: DockerHost, info: Mapping[str, Any]) -> None:
-    """Refuse an engine that sees another machine's files: sockets and sources could not be mounted."""
+def is_local(info: Mapping[str, Any]) -> bool:
+    """Whether the engine sees this machine's files. In a virtual machine, or on another, it does not."""
     theirs = (info.get("Name"), info.get("KernelVersion"))
-    if theirs != (platform.node(), platform.release()):
-        raise RuntimeUnavailable(
-            f"the Docker engine at {host} runs on another machine or in a virtual one "
-            f"({theirs[0]}, kernel {theirs[1]}): it cannot mount this machine's files. Run minimodal "
-            "where the engine runs, or use another backend."
-        )
+    return theirs == (platform.node(), platform.release())
 
 
 def check_runtime(host: DockerHost, info: Mapping[str, Any], runtime: str | None) -> None:
@@ -52,7 +47,7 @@ def has_gpu(info: Mapping[str, Any]) -> bool:
     return "nvidia" in (info.get("Runtimes") or {})
 
 
-def capabilities(host: DockerHost, info: Mapping[str, Any]) -> Capabilities:
+def capabilities(host: DockerHost, info: Mapping[str, Any], local: bool) -> Capabilities:
     """What this engine enforces, by its own words."""
 
     def limited(key: str, words: str) -> str:
@@ -68,5 +63,9 @@ def capabilities(host: DockerHost, info: Mapping[str, Any]) -> Capabilities:
         cpu=limited("CpuCfsQuota", "cpu as shares, cpu_limit as quota"),
         pids=limited("PidsLimit", "in a cgroup"),
         gpu="NVIDIA's, by device requests" if has_gpu(info) else "",
-        notes=(f"Docker {info.get('ServerVersion')} at {host}", f"OCI runtimes: {runtimes}"),
+        notes=(
+            f"Docker {info.get('ServerVersion')} at {host}",
+            f"OCI runtimes: {runtimes}",
+            *(() if local else ("on another machine: files are copied, no volumes, no pip steps",)),
+        ),
     )

@@ -108,12 +108,3 @@ def _target(target: str) -> str:
     if normal == "/" or any(normal == p or normal.startswith(p + "/") for p in _OURS):
         raise InvalidError(f"nothing can be mounted at {target}; choose another directory")
     return normal
-
-
-def give(mount: ResolvedMount, uid: int) -> None:
-    """Let a container of user `uid` write what is mounted to be written. Needs root."""
-    if mount.read_only or mount.kind == "local" or mount.source.stat().st_uid == uid:
-        return
-    for directory, _, names in os.walk(mount.source):
-        for path in (directory, *(os.path.join(directory, name) for name in names)):
-            os.chown(path, uid, uid, follow_symlinks=False)

@@ -101,6 +101,10 @@ class ProcessBackend:
         self._prefix = prefix
         self._builder = builder
 
+    @property
+    def file_owner(self) -> int | None:
+        return None  # volumes cannot be mounted here
+
     def describe(self) -> Capabilities:
         by_group = self._groups.controllers
         return Capabilities(

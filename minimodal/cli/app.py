@@ -7,7 +7,7 @@ from typing import Any
 
 from .engines import Engines, check_known, open_engines
 from .failure import UsageError
-from .listing import ago, print_json, print_table
+from .listing import ago, show
 from .parser import Parser
 from .subcommands import Sub, dispatch, listing_parser
 
@@ -28,10 +28,10 @@ def _list(arguments: list[str]) -> int:
     options = parser.parse(arguments)
     with open_engines() as engines:
         rows = find_apps(engines)
-    if options.json:
-        print_json("apps", {"apps": rows})
-        return 0
-    print_table(
+    return show(
+        options,
+        "apps",
+        {"apps": rows},
         ("app", "state", "version", "functions", "age", "hosted by"),
         [
             (
@@ -46,21 +46,11 @@ def _list(arguments: list[str]) -> int:
         ],
         empty="no app is deployed",
     )
-    return 0
 
 
 def find_apps(engines: Engines) -> list[dict[str, Any]]:
     """Each app once, with the engine that has it."""
-    if not engines.reached:
-        found: list[dict[str, Any]] = engines.one("record.apps")["apps"]
-        return found
-    rows: dict[str, dict[str, Any]] = {}
-    for engine, answer in engines.each("app.list"):
-        for row in answer["apps"]:
-            known = rows.get(row["id"])
-            if known is None or (row["hosted"] and not known["hosted"]):
-                rows[row["id"]] = row | ({"engine": engine.title} if row["hosted"] else {})
-    return list(rows.values())
+    return engines.all_of("app.list", "apps", "id")
 
 
 def _history(arguments: list[str]) -> int:
@@ -70,10 +60,10 @@ def _history(arguments: list[str]) -> int:
     with open_engines() as engines:
         _require(engines, options.name)
         found = engines.one("app.history", app=options.name)
-    if options.json:
-        print_json("app_history", found)
-        return 0
-    print_table(
+    return show(
+        options,
+        "app_history",
+        found,
         ("version", "age", "runs", "functions", "note"),
         [
             (
@@ -86,7 +76,6 @@ def _history(arguments: list[str]) -> int:
             for row in found["versions"]
         ],
     )
-    return 0
 
 
 def _rollback(arguments: list[str]) -> int:
@@ -100,9 +89,8 @@ def _rollback(arguments: list[str]) -> int:
     options = parser.parse(arguments)
     with open_engines() as engines:
         _require(engines, options.name)
-        fields = {"app": options.name, "version": options.version}
-        op = "app.rollback" if engines.reached else "record.rollback"
-        version = engines.one(op, **fields)["version"]
+        done = engines.change("app.rollback", app=options.name, version=options.version)
+        version = done["version"]
     print(f"{options.name} is at version {version}", file=sys.stderr)
     return 0
 
@@ -118,7 +106,7 @@ def _stop(arguments: list[str]) -> int:
     options = parser.parse(arguments)
     with open_engines() as engines:
         _require(engines, options.name)
-        engines.one("app.stop" if engines.reached else "record.stop", app=options.name)
+        engines.change("app.stop", app=options.name)
     print(f"{options.name} is stopped", file=sys.stderr)
     return 0
 

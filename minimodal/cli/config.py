@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from .listing import print_json
 from .parser import Parser, load_settings
 
 
@@ -25,9 +24,7 @@ def main(arguments: list[str]) -> int:
         values = {
             name: {"value": plain_value(value), "origin": origin} for name, value, origin, _ in rows
         }
-        print(
-            json.dumps({"schema": 1, "file": str(user_file(config)), "settings": values}, indent=2)
-        )
+        print_json("config", {"file": str(user_file(config)), "settings": values})
         return 0
     for name, value, origin, about in rows:
         shown = "" if value is None else str(value).lower() if isinstance(value, bool) else value

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.machinery
-import json
 import os
 import platform
 import shutil
@@ -22,6 +21,7 @@ from minimodal import __version__
 from minimodal.errors import Error, RuntimeUnavailable
 from minimodal.home import Home, locate_home, open_home
 
+from .listing import print_json
 from .parser import Parser, add_backend, load_settings
 from .terminal import paint
 
@@ -57,12 +57,11 @@ def main(arguments: list[str]) -> int:
     ok = chosen.ok is True and all(check.ok is not False for check in [facts[0], home])
     if options.json:
         report = {
-            "schema": 1,
             "ok": ok,
             "checks": [asdict(check) for check in [*facts, home, chosen]],
             "backends": [asdict(check) for check in backends],
         }
-        print(json.dumps(report, indent=2))
+        print_json("doctor", report)
     else:
         _print(facts, home, chosen, backends)
     return 0 if ok else 1

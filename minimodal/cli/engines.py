@@ -56,6 +56,26 @@ class Engines:
             except (NotRunningError, CallLost):
                 continue
 
+    def change(self, op: str, **fields: Any) -> dict[str, Any]:
+        """Ask `one`; where no engine runs, the operation of that name on what is on record."""
+        return self.one(op if self.reached else f"record.{op.partition('.')[2]}", **fields)
+
+    def all_of(self, op: str, name: str, key: str) -> list[dict[str, Any]]:
+        """The rows `name` of all engines, each `key` once: as who hosts it says, named in `engine`.
+
+        Where no engine runs, those on record.
+        """
+        if not self.reached:
+            found: list[dict[str, Any]] = self.one(f"record.{name}")[name]
+            return found
+        rows: dict[str, dict[str, Any]] = {}
+        for engine, answer in self.each(op):
+            for row in answer[name]:
+                known = rows.get(row[key])
+                if known is None or (row["hosted"] and not known["hosted"]):
+                    rows[row[key]] = row | ({"engine": engine.title} if row["hosted"] else {})
+        return list(rows.values())
+
     def need_one(self) -> Reached:
         if not self.reached:
             raise UsageError(

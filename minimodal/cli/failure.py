@@ -28,7 +28,9 @@ PLUMBING = (
     "runpy.py",
     "threading.py",
 )
+OURS = (PACKAGE, "/opt/minimodal/")  # here, and in a container
 LOG_LINES = 20
+CALLS = ("remote", "map", "starmap", "for_each", "spawn", "remote_gen", "local")
 
 
 class UsageError(InvalidError):
@@ -96,7 +98,9 @@ def _block(error: Error) -> str:
     elif last := _last_own_frame(error):
         lines.append(f"  at:  {last.filename}:{last.lineno} in {last.name}: {last.line}")
     if isinstance(error, ImageBuildError) and error.log:
-        lines += ["  | " + line for line in error.log.rstrip().splitlines()[-LOG_LINES:]]
+        tail = error.log.rstrip().splitlines()[-LOG_LINES:]
+        if not tail or tail[-1].strip() not in str(error):  # else the message has it already
+            lines += ["  | " + line for line in tail]
     cause = error.__cause__
     if isinstance(cause, Exception) and (why := str(cause).strip()) and why not in str(error):
         lines.append(f"  why: {type(cause).__name__}: {why}")
@@ -120,7 +124,28 @@ def user_traceback(error: BaseException) -> str:
         note = "This is a bug in minimodal: no code of yours is in this traceback.\n"
         return "".join(shown.format()) + note
     _trim(shown, seen=set())
-    return "".join(shown.format())
+    advice = advice_on(error)
+    return "".join(shown.format()) + (f"  try: {advice}\n" if advice else "")
+
+
+def advice_on(error: BaseException) -> str:
+    """What to do about the mistakes that everybody makes once; "" for all others."""
+    if isinstance(error, AttributeError):
+        obj, name = error.obj, error.name or ""
+        if callable(obj) and name in CALLS and not type(obj).__module__.startswith("minimodal"):
+            called = getattr(obj, "__name__", "it")
+            return f"@app.function() above {called}: a plain function has no .{name}"
+        if type(obj).__module__.startswith("minimodal") or obj is sys.modules.get("minimodal"):
+            names = {each.lower(): each for each in dir(obj) if not each.startswith("_")}
+            near = nearest(name.lower(), names)
+            return f"{names[near]}, not {name}" if near else ""
+    local = isinstance(error, ModuleNotFoundError) and not getattr(error, "__notes__", None)
+    if local and error.name != "minimodal":  # type: ignore[attr-defined]  # it is one
+        return (
+            "import it inside the function, or under `with image.imports():`, if only containers "
+            "need it; else install it here"
+        )
+    return ""
 
 
 def _trim(part: traceback.TracebackException, seen: set[int]) -> None:
@@ -136,7 +161,7 @@ def _trim(part: traceback.TracebackException, seen: set[int]) -> None:
 
 def _user_frames(part: traceback.TracebackException) -> list[traceback.FrameSummary]:
     """All frames but ours, and but those that lead from us to the user's code."""
-    frames = [frame for frame in part.stack if not frame.filename.startswith(PACKAGE)]
+    frames = [frame for frame in part.stack if not frame.filename.startswith(OURS)]
     for is_start in (_is_own, lambda filename: not _is_plumbing(filename)):
         first = next((i for i, frame in enumerate(frames) if is_start(frame.filename)), None)
         if first is not None:

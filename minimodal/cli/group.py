@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +9,7 @@ from typing import Any
 
 from . import subcommands
 from .failure import UsageError
+from .listing import print_json
 from .parser import Parser
 from .subcommands import Sub
 
@@ -102,7 +102,7 @@ def delete_command(group: str, kind: Any, contents: Callable[[Any], str]) -> Com
 def show_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, empty: str) -> None:
     """A listing: aligned columns for people, one JSON list for programs."""
     if as_json:
-        print(json.dumps({"schema": 1, "items": [dict(row) for row in rows]}, indent=2))
+        print_json("items", {"items": rows})
         return
     if not rows:
         print(empty, file=sys.stderr)

@@ -13,7 +13,7 @@ from .failure import UsageError
 from .terminal import paint
 
 TIMES = frozenset(
-    "created started finished ended expires at now last next opened last_used".split()
+    "created started finished ended expires at now last next upcoming opened last_used modified".split()
 )
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 
@@ -29,6 +29,23 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, empty:
     print(paint(_line([name.upper() for name in headers], widths), "dim", sys.stdout))
     for row in cells:
         print(_line(row, widths))
+
+
+def show(
+    options: Any,
+    schema: str,
+    fields: Mapping[str, Any],
+    headers: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    empty: str = "",
+) -> int:
+    """What a listing ends with: `fields` as JSON where `--json` was given, else the table. 0."""
+    if options.json:
+        print_json(schema, fields)
+    else:
+        print_table(headers, rows, empty=empty)
+    return 0
 
 
 def print_json(schema: str, fields: Mapping[str, Any]) -> None:

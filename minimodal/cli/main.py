@@ -12,6 +12,7 @@ import sys
 from minimodal import __version__
 
 COMMANDS = {
+    "init": "write a starter script that runs as it is",
     "run": "run a script's entrypoint, or one of its functions",
     "serve": "run a script's apps, and replace them when a file changes",
     "deploy": "record a version of a script's apps, to be served by `up`",
@@ -32,7 +33,6 @@ COMMANDS = {
     "queue": "named queues and their items",
     "user": "weights and quotas of users",
     "token": "make, list and revoke tokens for the API and for endpoints that need one",
-    "init": "write a starter script",
     "clean": "free the disk of what can be made again",
     "completion": "make bash, zsh or fish complete commands and names",
     "config": "show the settings in force, and where each came from",

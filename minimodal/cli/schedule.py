@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from .engines import Engines, check_known, open_engines
-from .listing import ago, print_json, print_table, span
+from .listing import ago, show, span
 from .parser import Parser
 from .subcommands import Sub, dispatch, listing_parser
 
@@ -30,10 +30,10 @@ def _list(arguments: list[str]) -> int:
     options = parser.parse(arguments)
     with open_engines() as engines:
         rows = _find(engines)
-    if options.json:
-        print_json("schedules", {"schedules": rows})
-        return 0
-    print_table(
+    return show(
+        options,
+        "schedules",
+        {"schedules": rows},
         ("function", "schedule", "last run", "last call", "next run"),
         [
             (
@@ -47,19 +47,10 @@ def _list(arguments: list[str]) -> int:
         ],
         empty="no schedules",
     )
-    return 0
 
 
 def _find(engines: Engines) -> list[dict[str, Any]]:
-    if not engines.reached:
-        found: list[dict[str, Any]] = engines.one("record.schedules")["schedules"]
-        return found
-    rows: dict[str, dict[str, Any]] = {}
-    for _, answer in engines.each("schedule.list"):
-        for row in answer["schedules"]:
-            if row["hosted"] or row["key"] not in rows:
-                rows[row["key"]] = row
-    return list(rows.values())
+    return engines.all_of("schedule.list", "schedules", "key")
 
 
 def _words(row: dict[str, Any]) -> str:
@@ -92,7 +83,7 @@ def _change(name: str, about: str, arguments: list[str]) -> str:
     options = _parser(name, about).parse(arguments)
     with open_engines() as engines:
         key = _key(engines, options.function)
-        engines.one(f"schedule.{name}" if engines.reached else f"record.{name}", key=key)
+        engines.change(f"schedule.{name}", key=key)
     return key
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from .listing import ago, print_json, print_table
+from .listing import ago, show
 from .parser import Parser, load_settings
 from .subcommands import Sub, dispatch, listing_parser
 
@@ -56,21 +56,12 @@ def _list(arguments: list[str]) -> int:
     parser = listing_parser("token list", "Show the tokens.", "token list --json")
     options = parser.parse(arguments)
     tokens = _tokens().all()
-    if options.json:
-        rows = [
-            {
-                "id": each.id,
-                "user": each.user,
-                "scopes": each.scopes,
-                "created": each.created,
-                "expires": each.expires,
-            }
-            for each in tokens
-        ]
-        print_json("tokens", {"tokens": rows})
-        return 0
+    names = ("id", "user", "scopes", "created", "expires")
     now = time.time()
-    print_table(
+    return show(
+        options,
+        "tokens",
+        {"tokens": [{name: getattr(each, name) for name in names} for each in tokens]},
         ("token", "user", "scopes", "age", "expires"),
         [
             (
@@ -84,7 +75,6 @@ def _list(arguments: list[str]) -> int:
         ],
         empty="there are no tokens",
     )
-    return 0
 
 
 def _revoke(arguments: list[str]) -> int:

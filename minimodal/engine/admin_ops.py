@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from minimodal import __version__
-from minimodal.errors import ConflictError, NotFoundError
+from minimodal.errors import ConflictError, InvalidError, NotFoundError
 from minimodal.protocols import Reply
 from minimodal.types import ByName, Payload
 
@@ -49,6 +49,7 @@ class AdminOps:
             ("function.list", self.functions),
             ("container.list", self.containers),
             ("container.stop", self.stop_container),
+            ("container.retire", self.retire),
             ("call.list", self.calls),
             ("call.show", self.call),
             ("call.stack", self.stack),
@@ -196,6 +197,13 @@ class AdminOps:
                     ) else session.retire()
                     return Reply({})
         raise NotFoundError(f"no container {fields['id']} runs here")
+
+    def retire(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """The container that asks ends when its calls are done, and gets no others."""
+        if caller.session is None:
+            raise InvalidError("only a container can ask for no further inputs")
+        caller.session.retire()
+        return Reply({})
 
     # --- calls ---------------------------------------------------------------------------------------
 

@@ -54,6 +54,7 @@ from .tally import Tally
 from .tenants import Tenants
 from .terminal import Terminal
 from .timetable import Timetable
+from .traces import Traces
 from .tunnels import TunnelOps
 from .web import Web
 
@@ -114,6 +115,7 @@ class Engine:
         self.terminal = Terminal(self)
         self.sandboxes = Sandboxes(self)
         self.builds = Builds(self)
+        self.traces = Traces(self)
         self._bug: Exception | None = None
         self._crashed = anyio.Event()
         self.seq = 0  # of the last dispatch
@@ -277,6 +279,7 @@ class Engine:
             self._admitted_at = now
         live = self.calls[call.id] = LiveCall(call, pool, self._admitted_at)
         pool.unfinished += 1
+        self.traces.began(live)
         return live
 
     def finish(self, live: LiveCall, outcome: Outcome) -> None:
@@ -295,6 +298,7 @@ class Engine:
         call_id = live.call.id
         now = self.loop.time()
         self.recent.append(ended(live, outcome, now))
+        self.traces.ended(live, outcome, now)
         if not live.keep:  # what is on record is read there
             del self.calls[call_id]
         else:

@@ -41,7 +41,7 @@ class Objects:
         self.clock = clock
         self.secrets = Secrets(home)
         self.store = ObjectStore(home, engine, clock)
-        self.volumes = Volumes(home, engine)
+        self.volumes = Volumes(home, engine, clock)
 
     def add_to(self, ops: Ops, waiting: Waiting = lambda call: nullcontext()) -> None:
         """Add the operations. `waiting`: see Engine.waiting."""

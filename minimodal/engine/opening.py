@@ -60,6 +60,7 @@ async def open_engine(
         anyio.create_task_group() as services,
     ):
         tenants = Tenants(max_queued=settings.max_queued)
+        objects.volumes.owner = backend.file_owner
         engine = Engine(backend, tasks, clock, nodes, objects, tenants)
         engine.quotas = QuotaOps(engine.ops, store.quotas, tenants, engine.quotas_changed)
         await engine.quotas.follow()

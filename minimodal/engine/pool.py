@@ -368,6 +368,7 @@ class Pool:
         retryable = live.stream is None and failure.type != "minimodal.errors.InputCancellation"
         if not live.decided and retryable and live.attempts <= policy.max_retries:
             delay = delay_before(policy, live.attempts, random.random())
+            self.engine.traces.retried(live, failure)
             if live.durable:
                 self.engine.durable.attempt_failed(live, failure, lost=False, delay=delay)
             else:

@@ -44,7 +44,7 @@ class Sandboxes:
         self._runs: dict[str, SandboxRun] = {}  # in the order of their start
         self._names: set[tuple[str, str]] = set()  # (app, name) of those that start or run
         for name in (
-            "create find named list wait terminate tags tunnels snapshot exec read write join"
+            "create find named list wait terminate tags tunnels snapshot reload exec read write join"
         ).split():
             engine.ops.add(f"sandbox.{name}", getattr(self, name))
 
@@ -138,6 +138,13 @@ class Sandboxes:
     async def snapshot(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         """Its files as an image."""
         return Reply({"image": encode(await self._run(fields).snapshot())})
+
+    async def reload(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """Commit what it has written into its volumes, and bring in what others have."""
+        run = self._run(fields)
+        run.alive()
+        await self._engine.objects.volumes.reload_of(run.id)
+        return Reply({})
 
     # --- processes -----------------------------------------------------------------------------------
 

@@ -55,6 +55,9 @@ class VolumeFiles:
                 self._stores[volume_id] = VolumeStore(directory)
             return self._stores[volume_id]
 
+    def has(self, volume_id: str) -> bool:
+        return (self.directory / volume_id / "volume.json").exists()
+
     def list(self) -> tuple[VolumeRecord, ...]:
         return tuple(record for record in self._records() if record.name is not None)
 

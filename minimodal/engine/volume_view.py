@@ -45,30 +45,68 @@ class View:
     """Made by `make_view`. `files` is what the container mounts."""
 
     def __init__(
-        self, store: VolumeStore, directory: Path, prefix: str, target: str, read_only: bool
+        self,
+        store: VolumeStore,
+        directory: Path,
+        prefix: str,
+        target: str,
+        read_only: bool,
+        owner: int | None = None,
     ) -> None:
         self.store = store
         self.directory = directory
         self.files = directory / "files"
         self.target = target
         self.read_only = read_only
-        self._prefix = prefix
+        self.prefix = prefix
         self._staging = directory / "staging"
         self._lock = threading.Lock()
         self._tree: dict[str, Entry] = {}  # what is in the view, as far as we know
+        self._owner = owner
         self._seen: dict[str, Fingerprint] = {}
+        self._as_filled: dict[str, Fingerprint] = {}  # all that is in it, directories too
         self._staged = 0
 
     def fill(self) -> None:
         """Bring the committed state into the empty view."""
-        if isinstance(self.store.tree().get(self._prefix), (File, Link)):
-            raise VolumeError(f"sub_path {self._prefix!r} is no directory in the volume")
+        if isinstance(self.store.tree().get(self.prefix), (File, Link)):
+            raise VolumeError(f"sub_path {self.prefix!r} is no directory in the volume")
         with wrapped(self.directory, f"a view of volume {self.store.id}"), self.store.storing():
             self._staging.mkdir(parents=True, mode=0o700)
             self.files.mkdir(mode=0o755)
             os.chmod(self.files, 0o755)  # whatever the umask
-            self._bring(part_of(self.store.tree(), self._prefix))
+            if self._owner is not None:  # then all that is put there becomes that user's too
+                os.chown(self.files, self._owner, self._owner)
+            self._bring(part_of(self.store.tree(), self.prefix))
             failpoint("volume.view.made")
+        self._as_filled = self._looks()
+
+    @property
+    def has_files(self) -> bool:
+        return bool(self._tree)
+
+    def is_untouched(self) -> bool:
+        """Whether it is what it was when it was filled, in each byte, mode and attribute."""
+        with self._lock:
+            return self._looks() == self._as_filled
+
+    def renew(self, directory: Path, target: str) -> None:
+        """Let another container have an untouched view: in a new place, with what is committed now."""
+        what = f"a view of volume {self.store.id}"
+        with self._lock, self.store.storing(), wrapped(directory, what):
+            os.rename(self.directory, directory)
+            self.directory, self.target = directory, target
+            self.files, self._staging = directory / "files", directory / "staging"
+            self._bring(part_of(self.store.tree(), self.prefix))
+            self._as_filled = self._looks()
+
+    def _looks(self) -> dict[str, Fingerprint]:
+        beneath = Beneath(self.files)
+        try:
+            found = {path: _fingerprint(status) for path, status in _walked(beneath, self._what)}
+            return {**found, "": _fingerprint(os.stat(self.files))}
+        finally:
+            beneath.close()
 
     def commit(self, *, lenient: bool) -> list[str]:
         """Commit what the container changed. Returns what was left out, and why.
@@ -85,7 +123,7 @@ class View:
                 raise VolumeError(f"nothing was committed: {problems[0]}")
             changes = changes_between(self._tree, tree)
             if changes:
-                placed = {at(self._prefix, path): entry for path, entry in changes.items()}
+                placed = {at(self.prefix, path): entry for path, entry in changes.items()}
                 self.store.apply(lambda _: placed)
             self._tree, self._seen = tree, seen  # not before: what failed is to be tried again
             return problems
@@ -95,7 +133,7 @@ class View:
         self.commit(lenient=True)
         what = f"a view of volume {self.store.id}"
         with self._lock, self.store.storing(), wrapped(self.directory, what):
-            self._bring(part_of(self.store.tree(), self._prefix))
+            self._bring(part_of(self.store.tree(), self.prefix))
 
     def remove(self) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -261,10 +299,19 @@ class View:
 
 
 def make_view(
-    store: VolumeStore, directory: Path, prefix: str, target: str, read_only: bool
+    store: VolumeStore,
+    directory: Path,
+    prefix: str,
+    target: str,
+    read_only: bool,
+    owner: int | None = None,
 ) -> View:
-    """A filled view in a new directory; removed again where that fails."""
-    view = View(store, directory, prefix, target, read_only)
+    """A filled view in a new directory; removed again where that fails.
+
+    `owner`: the uid that may write there, where that is not ours. What is only read stays ours: its
+    files are the stored objects themselves.
+    """
+    view = View(store, directory, prefix, target, read_only, None if read_only else owner)
     try:
         view.fill()
     except BaseException:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import anyio
 from anyio import to_thread
 
+from minimodal.clock import Clock
 from minimodal.errors import Error, InvalidError, NotFoundError, VolumeError
 from minimodal.home import Home
 from minimodal.named import check_name
@@ -26,6 +27,7 @@ from minimodal.volume_paths import inside
 from .ops import Caller, Ops
 from .volume_content import chunk_count
 from .volume_files import VolumeFiles
+from .volume_idle import IdleViews
 from .volume_store import VolumeRecord
 from .volume_tree import File, copied, listing, removed
 from .volume_uploads import Uploads
@@ -48,8 +50,10 @@ _OPS = (
 class Volumes:
     """The volumes of one home, as one engine uses them."""
 
-    def __init__(self, home: Home, engine: str) -> None:
+    def __init__(self, home: Home, engine: str, clock: Clock) -> None:
         self.files = VolumeFiles(home, engine)
+        self.owner: int | None = None  # uid of containers' files; see Backend.file_owner
+        self._idle = IdleViews(self.files.views, engine, clock)
         self._uploads = Uploads(self.files)
         self._views: dict[str, list[View]] = {}  # by container
 
@@ -59,6 +63,7 @@ class Volumes:
 
     async def aclose(self) -> None:
         with anyio.CancelScope(shield=True), anyio.move_on_after(10):
+            await self._idle.drop(lambda *_: True)
             await _in_thread(self._uploads.abort_all)
             await _in_thread(self.files.remove_own)
 
@@ -75,22 +80,43 @@ class Volumes:
         views = self._views[container] = []
         try:
             for number, mount in enumerate(mounts):
-                views.append(await _in_thread(self._make_view, container, number, mount))
+                views.append(await self._view(container, number, mount))
             yield tuple(self._mount_of(view) for view in views)
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(RELEASE_WITHIN):
                 for view in views:
                     await self._commit_leniently(view)
             del self._views[container]
-            with anyio.CancelScope(shield=True):  # bounded: it only deletes files
+            with anyio.CancelScope(shield=True):  # bounded: it only looks at files and deletes them
                 for view in views:
-                    await _in_thread(view.remove)
+                    await self._leave(view)
 
-    def _make_view(self, container: str, number: int, mount: VolumeMount) -> View:
-        store = self.files.store(mount.volume)
+    async def _leave(self, view: View) -> None:
+        try:
+            await self._idle.keep_or_remove((view.store.id, view.prefix), view)
+        except (Error, OSError) as error:  # the volume was deleted, or the disk is full
+            log.info("a view of %s is not kept: %s", view.store.id, error)
+            await _in_thread(view.remove)
+
+    async def _view(self, container: str, number: int, mount: VolumeMount) -> View:
+        """One that was left untouched, or a new one."""
+        store = await _in_thread(self.files.store, mount.volume)
         prefix = inside(mount.sub_path)
-        name = f"{self.files.engine}.{container}.{number}.{store.id}"
-        return make_view(store, self.files.views / name, prefix, mount.target, mount.read_only)
+        place = self.files.views / f"{self.files.engine}.{container}.{number}.{store.id}"
+        idle = None if mount.read_only else self._idle.take((store.id, prefix))
+        if idle is not None:
+            try:
+                await _in_thread(idle.renew, place, mount.target)
+                return idle
+            except (Error, OSError):
+                await _in_thread(idle.remove)
+        make = partial(make_view, store, place, prefix, mount.target, mount.read_only, self.owner)
+        try:
+            return await _in_thread(make)
+        except VolumeError:
+            if not await self._idle.drop(lambda *_: True):  # they take room that is needed now
+                raise
+            return await _in_thread(make)
 
     def _mount_of(self, view: View) -> Mount:
         name = view.files.relative_to(self.files.directory).as_posix()
@@ -100,8 +126,14 @@ class Volumes:
         """A service of the engine."""
         while True:
             await anyio.sleep(COMMIT_INTERVAL)
+            await self._idle.drop_old()
             for view in [view for views in self._views.values() for view in views]:
                 await self._commit_leniently(view)
+
+    async def reload_of(self, container: str) -> None:
+        """Bring what was committed into all views of a container, or a sandbox."""
+        for view in self._views.get(container, []):
+            await _in_thread(view.reload)
 
     async def _commit_leniently(self, view: View) -> None:
         try:
@@ -181,6 +213,7 @@ class Volumes:
                     raise
 
         await _in_thread(remove)
+        await self._idle.drop(lambda _, __, key: not self.files.has(key[0]))
         return Reply({})
 
     async def _rename(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:

@@ -14,7 +14,7 @@ from minimodal.errors import InvalidError
 
 from . import volume_files
 from .limits import Limits
-from .problems import TooLarge, problem_response
+from .problems import body_of, problem_response
 from .resources import BASE, RESOURCES, Resource, openapi
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def routes(ask: Ask, limits: Limits) -> list[Route]:
         Route(f"{BASE}/openapi.json", _document, methods=["GET"]),
         Route(f"{BASE}/logs", _follow(ask, ("log",)), methods=["GET"]),
         Route(f"{BASE}/events", _follow(ask, ()), methods=["GET"]),
-        *volume_files.routes(BASE, ask),
+        *volume_files.routes(BASE, ask, limits),
     ]
     return made
 
@@ -50,7 +50,7 @@ def _endpoint(resource: Resource, ask: Ask, limits: Limits) -> Callable[[Request
                 if name in request.query_params:
                     fields[name] = _typed(request, name, kind)
             if resource.writes:
-                fields.update(await _body(request, resource, limits.api_body_bytes))
+                fields.update(await _body(request, resource, limits))
             reply = await ask(resource.op, **fields)
         except Exception as error:
             return problem_response(error)
@@ -75,14 +75,9 @@ def _typed(request: Request, name: str, kind: str) -> Any:
     return text
 
 
-async def _body(request: Request, resource: Resource, limit: int) -> dict[str, Any]:
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise TooLarge
-        parts.append(part)
-    if not size:
+async def _body(request: Request, resource: Resource, limits: Limits) -> dict[str, Any]:
+    parts = [part async for part in body_of(request, limits.api_body_bytes, limits.body_idle)]
+    if not parts:
         return {}
     try:
         given = json.loads(b"".join(parts))

@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from minimodal.protocols import Reply
-from minimodal.types import EMPTY
+from minimodal.types import EMPTY, Payload
 
 if TYPE_CHECKING:
     from minimodal.protocols import Client
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def asker(client: Client) -> Ask:
     """`ask(op, **fields)`; cancelling the wait abandons the request."""
 
-    async def wait(op: str, fields: dict[str, Any]) -> Reply:
+    async def wait(op: str, payload: Payload, fields: dict[str, Any]) -> Reply:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Reply] = loop.create_future()
 
@@ -33,14 +33,14 @@ def asker(client: Client) -> Ask:
         def answered(reply: Reply | BaseException) -> None:
             loop.call_soon_threadsafe(land, reply)
 
-        abandon = client.ask(op, fields, EMPTY, answered)
+        abandon = client.ask(op, fields, payload, answered)
         try:
             return await answer
         except asyncio.CancelledError:
             abandon()
             raise
 
-    def ask(op: str, /, **fields: Any) -> Awaitable[Reply]:
-        return wait(op, fields)
+    def ask(op: str, payload: Payload = EMPTY, /, **fields: Any) -> Awaitable[Reply]:
+        return wait(op, payload, fields)
 
     return ask

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any
 
+import anyio
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from minimodal import errors
 
-from .answers import Answer
+from . import answers
+from .answers import Answer, Refused
 
 _STATUS: tuple[tuple[type[BaseException], int], ...] = (
     (errors.AuthError, 403),
@@ -19,6 +23,7 @@ _STATUS: tuple[tuple[type[BaseException], int], ...] = (
     (errors.ConflictError, 409),
     (errors.OutputExpiredError, 410),
     (FileNotFoundError, 404),
+    (FileExistsError, 412),
     (IsADirectoryError, 409),
     (NotADirectoryError, 409),
     (errors.ResourceExhaustedError, 429),
@@ -36,14 +41,28 @@ def status_of(error: BaseException) -> int:
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 
-class TooLarge(Exception):
-    """The body of a request to the platform is over its limit."""
+async def body_of(request: Request, limit: int, idle: float) -> AsyncIterator[bytes]:
+    """The parts of a body, at most `limit` bytes, with `idle` seconds between two. Raises Refused."""
+    size = 0
+    parts = request.stream()
+    while True:
+        part = None
+        with anyio.move_on_after(idle):
+            part = await anext(parts, b"")
+        if part is None:
+            raise Refused(answers.TOO_SLOW)
+        if not part:
+            return
+        size += len(part)
+        if size > limit:
+            raise Refused(answers.TOO_LARGE)
+        yield part
 
 
 def problem_response(error: BaseException) -> JSONResponse:
     """What a client of the API is told of an error."""
-    if isinstance(error, TooLarge):
-        return _response(413, "the request's body is too large")
+    if isinstance(error, Refused):
+        return _response(error.answer.status, error.answer.text)
     return _response(status_of(error), str(error))
 
 

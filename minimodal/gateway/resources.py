@@ -180,7 +180,7 @@ def _files() -> dict[str, Any]:
             "default": _PROBLEM,
         },
     }
-    download = {
+    download: dict[str, Any] = {
         "summary": "A file of a volume, as a stream",
         "tags": ["storage"],
         "parameters": [name, _parameter("path", "path", "string", True)],
@@ -189,7 +189,23 @@ def _files() -> dict[str, Any]:
             "default": _PROBLEM,
         },
     }
-    return {path: {"get": listing}, path + "/{path}": {"get": download}}
+    done = {"201": _content("It is there", "application/json", {"type": "object"})}
+    content = {"application/octet-stream": {"schema": {"type": "string"}}}
+    upload = {
+        **download,
+        "summary": "Write a file of a volume, whole or not at all; If-None-Match: * for a new one",
+        "requestBody": {"content": content},
+        "responses": {**done, "default": _PROBLEM},
+    }
+    remove = {
+        **download,
+        "summary": "Remove a file of a volume",
+        "responses": {"204": {"description": "It is gone"}, "default": _PROBLEM},
+    }
+    return {
+        path: {"get": listing},
+        path + "/{path}": {"get": download, "put": upload, "delete": remove},
+    }
 
 
 def _operation(resource: Resource) -> dict[str, Any]:

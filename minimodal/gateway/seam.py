@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Any, Protocol
 
 from minimodal.protocols import Reply
-from minimodal.types import CallState, Failure, Payload, WebRoute
+from minimodal.types import EMPTY, CallState, Failure, Payload, WebRoute
 
 
 class Exchange(Protocol):
@@ -54,4 +54,4 @@ class WebHost(Protocol):
 class Ask(Protocol):
     """`Client.ask`, awaited."""
 
-    def __call__(self, op: str, /, **fields: Any) -> Awaitable[Reply]: ...
+    def __call__(self, op: str, payload: Payload = EMPTY, /, **fields: Any) -> Awaitable[Reply]: ...

@@ -11,16 +11,20 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from .problems import problem_response
+from minimodal.types import Payload
+
+from .limits import Limits
+from .problems import body_of, problem_response
 
 if TYPE_CHECKING:
     from .seam import Ask
 
+PIECE_BYTES = 1 << 20
 NAMES = ("path", "kind", "modified", "size")
 
 
-def routes(base: str, ask: Ask) -> list[Route]:
-    """`BASE/volumes/NAME/files` lists (`?path=`), `…/files/PATH` downloads."""
+def routes(base: str, ask: Ask, limits: Limits) -> list[Route]:
+    """`BASE/volumes/NAME/files` lists (`?path=`), `…/files/PATH` is one: GET, PUT, DELETE."""
 
     async def listing(request: Request) -> Response:
         try:
@@ -52,10 +56,55 @@ def routes(base: str, ask: Ask) -> list[Route]:
         chunks = _chunks(ask, volume, path, found)
         return StreamingResponse(chunks, headers=headers, media_type="application/octet-stream")
 
+    async def upload(request: Request) -> Response:
+        """The file is there whole, in one commit, or not at all. `If-None-Match: *`: only a new one."""
+        path, size, began = request.path_params["path"], 0, ""
+        try:
+            volume = await _volume(ask, request)
+            began = (await ask("volume.upload_begin", id=volume)).fields["upload"]
+            async for part in _pieces(body_of(request, limits.body_bytes, limits.body_idle)):
+                await ask("volume.upload_piece", Payload(part), upload=began, number=0, offset=size)
+                size += len(part)
+            if not size:
+                await ask("volume.upload_piece", Payload(b""), upload=began, number=0, offset=0)
+            described = Payload(json.dumps([{"path": path, "number": 0}]).encode())
+            force = request.headers.get("if-none-match") != "*"
+            await ask("volume.upload_end", described, upload=began, force=force)
+        except Exception as error:
+            if began:
+                await ask("volume.upload_abort", upload=began)
+            return problem_response(error)
+        return JSONResponse({"path": path, "size": size}, 201)
+
+    async def remove(request: Request) -> Response:
+        try:
+            volume = await _volume(ask, request)
+            deep = "recursive" in request.query_params
+            path = request.path_params["path"]
+            await ask("volume.remove_file", id=volume, path=path, recursive=deep)
+        except Exception as error:
+            return problem_response(error)
+        return Response(status_code=204)
+
+    file = f"{base}/volumes/{{name}}/files/{{path:path}}"
     return [
         Route(f"{base}/volumes/{{name}}/files", listing, methods=["GET"]),
-        Route(f"{base}/volumes/{{name}}/files/{{path:path}}", download, methods=["GET"]),
+        Route(file, download, methods=["GET"]),
+        Route(file, upload, methods=["PUT"]),
+        Route(file, remove, methods=["DELETE"]),
     ]
+
+
+async def _pieces(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Small parts together: each piece is a file that is opened and written."""
+    waiting: list[bytes] = []
+    async for part in parts:
+        waiting.append(part)
+        if sum(map(len, waiting)) >= PIECE_BYTES:
+            yield b"".join(waiting)
+            waiting = []
+    if waiting:
+        yield b"".join(waiting)
 
 
 async def _volume(ask: Ask, request: Request) -> str:

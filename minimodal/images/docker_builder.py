@@ -68,8 +68,11 @@ class DockerBuilder:
         *,
         host_env: Mapping[str, str],
         objects: Objects,
+        local: bool = True,
     ) -> None:
+        """`local`: whether the engine can mount this machine's files."""
         self._api = api
+        self._local = local
         self._home = home
         self._containers = containers
         self._host_env = host_env
@@ -89,12 +92,17 @@ class DockerBuilder:
         await self._look(spec)
         top = await self._builder.build(spec, report)
         name = repository(top.digest)
-        in_use.note(self._home, docker_record(top.digest))
         said = ((await self._api.image(name)) or {}).get("Config") or {}
         env = [tuple(entry.split("=", 1)) for entry in said.get("Env") or () if "=" in entry]
         found = image_ref(spec, name, commands.PYTHON, env)
         workdir = found.workdir or said.get("WorkingDir") or None
+        self.note_use(found)
         return replace(found, workdir=None if workdir == "/" else workdir)
+
+    def note_use(self, image: ImageRef) -> None:
+        """For `minimodal image ls` and `prune`: it was just built, or a container starts with it."""
+        if image.name.startswith(REPOSITORY):
+            in_use.note(self._home, docker_record(image.name.removeprefix(REPOSITORY)))
 
     async def _look(self, spec: ImageSpec) -> None:
         """Which images are there now: from the top, so that a built image costs one request."""
@@ -144,6 +152,7 @@ class DockerBuilder:
 
     async def _run(self, step: Step, name: str, report: Report) -> None:
         layer, settings = step.layer, settings_of(step.below)
+        self._require_local()
         values = await self._values(layer)
         network = build_network(self._host_env, layer)
         async with self._objects.volumes_for(layer) as volumes:
@@ -257,6 +266,7 @@ class DockerBuilder:
                 await stopped.put(open_root())
                 await stopped.commit(repository(step.digest), words)
             return
+        self._require_local()
         network = build_network(self._host_env)
         mounts = [Bind(find_uv(), commands.UV).mount(), *(b.mount() for b in network.binds)]
         async with self._containers.running(
@@ -266,6 +276,14 @@ class DockerBuilder:
                 await container.run(run, {**commands.ENV, **network.env}, report)
             await container.put(open_root())
             await container.commit(repository(step.digest), words)
+
+    def _require_local(self) -> None:
+        if not self._local:
+            raise StepFailed(
+                "the Docker engine runs on another machine or in a virtual one, and this step needs "
+                "files of this one (uv, its cache). Use Image.from_dockerfile or from_registry, run "
+                "minimodal where the engine runs, or use another backend"
+            )
 
     async def _values(self, layer: Layer) -> Mapping[str, str]:
         ids: Sequence[str] = getattr(layer, "secrets", ())

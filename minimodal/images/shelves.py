@@ -116,6 +116,7 @@ class DockerShelf:
         self._api = api
         self._home = home
         self._everyones = everyones
+        self._needed: set[str | None] = set()  # layers that other homes' images are built upon
 
     async def images(self) -> Sequence[StoredImage]:
         known = {str(found["Id"]): found for found in await self._api.list_images()}
@@ -131,10 +132,12 @@ class DockerShelf:
             images[digest] = StoredImage(
                 "docker", digest, below, max(own, 0), last, id in used, step
             )
-        return [images[digest] for digest in self._ours(images)]
+        ours = set(self._ours(images))
+        self._needed = {image.parent for digest, image in images.items() if digest not in ours}
+        return [images[digest] for digest in ours]
 
     async def delete(self, image: StoredImage) -> bool:
-        if image.backend != "docker":
+        if image.backend != "docker" or image.digest in self._needed:
             return False
         try:
             await self._api.remove_image(f"{REPOSITORY}{image.digest}")

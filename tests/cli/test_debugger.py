@@ -16,7 +16,7 @@ SCRIPT = """
 import time
 app = minimodal.App("debugged")
 
-@app.function(timeout=2)
+@app.function(timeout=2, startup_timeout=60)
 def square(x: int) -> int:
     factor = x
     breakpoint()
@@ -116,6 +116,35 @@ def test_in_enter(script: Write) -> None:
         assert person.waits() == 0
 
 
+IMPORTED = """
+app = minimodal.App("imported")
+if not minimodal.is_local():
+    word = "import"
+    breakpoint()
+
+@app.function()
+def says() -> str:
+    import code
+    minimodal.interact()
+    code.interact(banner="a REPL", local={"word": word})
+    return word
+"""
+
+
+def test_at_import_and_a_repl(backend: str, script: Write) -> None:
+    path = script("imported.py", IMPORTED)
+    with ptys.program("run", "-i", f"{path}::says", MINIMODAL_BACKEND=backend) as person:
+        person.expects(b"(Pdb) ")
+        person.types(b"word = 'changed'\r")
+        person.expects(b"(Pdb) ")
+        person.types(b"c\r")
+        person.expects(b"a REPL")
+        person.types(b"print(word, 6 * 7)\r")
+        person.expects(b"changed 42")
+        person.types(b"\x04")
+        assert person.waits() == 0
+
+
 def test_one_at_a_time(backend: str, script: Write) -> None:
     path = script("debugged.py", SCRIPT)
     with ptys.program("run", "-i", f"{path}::both", MINIMODAL_BACKEND=backend) as person:
@@ -142,6 +171,20 @@ def test_other_output_waits(script: Write) -> None:
         assert person.waits() == 0
         assert b"spoken" not in shown
         assert person.seen.count(b"spoken") == 3
+
+
+def test_a_process_that_dies_gives_the_terminal_back(script: Write) -> None:
+    """The call was lost with its process, so it is run again, and asks again."""
+    path = script("debugged.py", SCRIPT)
+    with ptys.program("run", "-i", f"{path}::main") as person:
+        person.expects(b"(Pdb) ")
+        person.types(b"import os; os.kill(os.getpid(), 9)\r")
+        person.expects(b"the terminal is with")
+        person.expects(b"(Pdb) ")
+        person.types(b"c\r")
+        person.expects(b"the result is 49")
+        assert person.waits() == 0
+        assert person.seen.count(b"the terminal is with") == 2
 
 
 def test_the_run_can_be_ended_while_a_container_has_the_terminal(script: Write) -> None:

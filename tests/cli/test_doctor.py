@@ -14,7 +14,7 @@ from tests.cli.conftest import Program
 def test_doctor_says_what_works_and_why_not(program: Program) -> None:
     result = program("doctor", "--json", DOCKER_HOST="unix:///nowhere/docker.sock")
     report = json.loads(result.stdout)
-    assert report["schema"] == 1
+    assert report["schema"] == "minimodal.doctor/1"
     backends = {each["name"]: each for each in report["backends"]}
     assert list(backends) == ["docker", "bubblewrap", "process"]
     assert backends["process"]["ok"] is True

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable
 
 import pytest
 
+import minimodal
 from minimodal.cli.failure import UsageError, describe, show
 from minimodal.errors import CallLost, ImageBuildError, RuntimeUnavailable
 from minimodal.home import open_home
@@ -103,3 +105,25 @@ def test_exits(
 ) -> None:
     assert show(error) == code
     assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    ("mistake", "advice"),
+    [
+        (lambda: list.__class__.nonsense, ""),
+        (lambda: fail.remote(1), "@app.function() above fail: a plain function has no .remote"),  # type: ignore[attr-defined]
+        (lambda: minimodal.image.debian_slim(), "Image, not image"),
+        (lambda: minimodal.Image.debian_slim().pip_instal("x"), "pip_install, not pip_instal"),  # type: ignore[attr-defined]
+        (lambda: minimodal.App("a").functoin(), "function, not functoin"),  # type: ignore[attr-defined]
+        (lambda: importlib.import_module("no_such_module"), "import it inside the function"),
+    ],
+)
+def test_common_mistakes_get_advice(mistake: Callable[[], object], advice: str) -> None:
+    text = describe(raised(mistake))
+    assert (f"  try: {advice}" in text) if advice else "try:" not in text
+
+
+def test_the_log_of_a_build_is_not_shown_twice() -> None:
+    error = ImageBuildError("step 2 failed:\n  no such package", log="resolving\nno such package\n")
+    assert describe(error).count("no such package") == 1
+    assert "| resolving" in describe(ImageBuildError("step 2 failed", log="resolving\nno\n"))

@@ -83,6 +83,32 @@ def test_f107_a_wrong_command_line_is_2_with_a_way_out(
     assert "Traceback" not in result.stderr
 
 
+MISTAKES = """
+app = minimodal.App("mistakes")
+
+@app.function()
+def f(x: int) -> int:
+    import no_such_package
+    return x
+
+@app.local_entrypoint()
+def main() -> None:
+    f.map([1, 2])
+    f.remote(1)
+"""
+
+
+def test_what_nobody_iterated_and_what_an_image_lacks_is_said(
+    program: Program, script: Write
+) -> None:
+    script("mistakes.py", MISTAKES)
+    result = program("run", "-q", "mistakes.py")
+    assert result.returncode == 1
+    assert "f.map() was never iterated, so nothing ran" in result.stderr
+    assert "'no_such_package' is not in the image of f" in result.stderr
+    assert "Image.uv_pip_install('no_such_package')" in result.stderr
+
+
 APPS = """
 one, two = minimodal.App("one"), minimodal.App("two")
 

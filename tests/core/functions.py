@@ -75,6 +75,14 @@ def where() -> dict[str, Any]:
 
 
 @app.function()
+def which_python(n: int) -> Iterator[str]:
+    """The version that runs it, n times; then an exception of the script's own."""
+    for _ in range(n):
+        yield "{}.{}".format(*sys.version_info)
+    raise Custom(n, why="it is over")
+
+
+@app.function()
 def count(n: int) -> Iterator[int]:
     yield from range(n)
 
@@ -130,19 +138,19 @@ def gives(what: str) -> Any:
     return {"refuses": Refuses, "explodes": Explodes, "number": lambda: 1}[what]()
 
 
-@app.function(timeout=1)
+@app.function(timeout=1, startup_timeout=30)
 def sleeps(seconds: float) -> float:
     time.sleep(seconds)
     return seconds
 
 
-@app.function(timeout=1)
+@app.function(timeout=1, startup_timeout=30)
 def holds_the_gil() -> bool:
     """Catastrophic backtracking inside the C code of `re`: no signal handler runs."""
     return re.match(r"(a+)+$", "a" * 40 + "b") is None
 
 
-@app.function(timeout=1)
+@app.function(timeout=1, startup_timeout=30)
 async def async_sleeps(seconds: float) -> float:
     await asyncio.sleep(seconds)
     return seconds

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
+import re
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,8 +21,6 @@ import pytest
 from minimodal.config import load_config
 from minimodal.errors import StateError
 from minimodal.gateway.limits import Limits
-from minimodal.gateway.tokens import TokenFile
-from minimodal.home import open_home
 from minimodal.host import Host
 from tests.gateway import functions
 from tests.leftovers import Leftovers
@@ -144,6 +144,8 @@ def test_f79_a_client_that_leaves_before_the_answer(everything: httpx.Client, po
         sock.sendall(b"GET /everything/hangs HTTP/1.1\r\nHost: localhost\r\n\r\n")
         time.sleep(0.3)
     assert wait_until(lambda: cancellations(everything).count("hangs") > before, 2.0)
+    metrics = httpx.get(f"http://localhost:{port}/metrics").text
+    assert re.search(r'http_requests_total\{.*function="everything",status="499"\} [1-9]', metrics)
 
 
 def test_f79_an_app_that_asks_sees_its_client_leave(everything: httpx.Client, port: int) -> None:
@@ -182,6 +184,13 @@ def test_f80_a_slow_body_takes_no_container(everything: httpx.Client, port: int)
     assert raw(port, large).startswith(b"HTTP/1.1 408")
 
 
+def test_f80_a_slow_body_for_the_platform(port: int) -> None:
+    head = b"POST /api/v1/calls/fc-1/cancel HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n"
+    started = time.monotonic()
+    assert raw(port, head + b"Connection: close\r\n\r\na", 3.0).startswith(b"HTTP/1.1 408")
+    assert time.monotonic() - started < 4
+
+
 def test_f80_a_reader_that_stops_is_cut_off(everything: httpx.Client, port: int) -> None:
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -215,27 +224,58 @@ def test_f80_others_do_not_notice_slow_clients(everything: httpx.Client, port: i
 
 
 def test_f81_idle_connections_beyond_the_limit_get_503(everything: httpx.Client, port: int) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < 2000:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    """10,000 of them, from a process of its own: each end is a descriptor."""
     everything.get("/")
     before = resident()
-    idle: list[socket.socket] = []
-    try:
-        for _ in range(400):
-            idle.append(socket.create_connection(("127.0.0.1", port)))  # noqa: PERF401  # closed below
-        answers = []
-        for sock in idle:
-            sock.settimeout(0.01)
-            with contextlib.suppress(TimeoutError, ConnectionError):
-                answers.append(sock.recv(1000))
-        assert any(answer.startswith(b"HTTP/1.1 503") for answer in answers)
-        assert (resident() - before) / 400 < 64 * 1024
-        assert everything.get("/").status_code == 200  # its connection was there before
-    finally:
-        for sock in idle:
-            sock.close()
+    code = CROWD.format(port=port, count=10_000)
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as crowd:
+        assert crowd.stdout is not None
+        assert crowd.stdin is not None
+        try:
+            opened, refused = map(int, crowd.stdout.readline().split())
+            assert opened >= 5_000, "fewer where this machine allows fewer descriptors"
+            assert refused > opened // 2, "503 at once; the others still wait to be accepted"
+            assert resident() - before < opened * 64 * 1024
+            assert resident() - before < 64 << 20
+            started = time.monotonic()
+            assert everything.get("/").status_code == 200  # its connection was there before
+            assert time.monotonic() - started < 2
+        finally:
+            crowd.stdin.close()
     assert wait_until(lambda: httpx.get(str(everything.base_url)).status_code == 200, 5)
+
+
+CROWD = """
+import resource, select, socket, sys
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+count = min({count}, hard - 100)
+watch = select.poll()
+idle, refused = [], 0
+
+def look(milliseconds):
+    global refused
+    found = watch.poll(milliseconds)
+    for number, _ in found:
+        watch.unregister(number)
+    refused += len(found)
+    return found
+
+for _ in range(count):
+    sock = socket.socket()
+    sock.setblocking(False)
+    sock.connect_ex(("127.0.0.1", {port}))
+    watch.register(sock, select.POLLIN)
+    idle.append(sock)
+    while len(idle) - refused > 1500 and look(2000):
+        pass  # a full backlog would make it wait for seconds
+while look(1500):
+    pass
+print(len(idle), refused, flush=True)
+sys.stdin.read()
+"""
 
 
 def resident() -> int:
@@ -324,55 +364,6 @@ def test_f83_a_cross_site_post_and_websocket(port: int) -> None:
     assert raw(port, upgrade, 2).startswith(b"HTTP/1.1 403")
 
 
-# --- F84 ------------------------------------------------------------------------------------------
-
-
-def test_f84_token_guessing(home: Path, leaves_nothing: None) -> None:
-    tokens = TokenFile(open_home().config / "tokens.json")
-    right = tokens.create("ada", ("read",))
-    assert right not in (open_home().config / "tokens.json").read_text()
-    config = load_config({"backend": "process", "port": 0, "host": "0.0.0.0"})
-    with Host(config) as host:
-        host.open_gateway()
-        url = f"http://127.0.0.1:{host.door.port}/api/v1/endpoints"
-        with httpx.Client() as client:
-
-            def status(token: str | None) -> int:
-                headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-                return client.get(url, headers=headers).status_code
-
-            assert status(None) == 401
-            assert status(right) == 200
-            guesses = [right[:-1], right[:12], right + "x", "mm__", "x", "mm_00000000_x"]
-            seen = {status(guess) for guess in guesses for _ in range(10)}
-            assert seen == {401, 429}
-            assert status(right) == 200
-            write = url.replace("endpoints", "calls/fc-1/cancel")
-            assert (
-                client.post(write, headers={"Authorization": f"Bearer {right}"}).status_code == 403
-            )
-            tokens.revoke(right.split("_")[1])
-            assert status(right) in (401, 429)
-
-
-def test_f84_a_flood_of_requests_to_the_platform(home: Path, leaves_nothing: None) -> None:
-    class Slow(Host):
-        def _gateway_settings(self):  # type: ignore[no-untyped-def]
-            from dataclasses import replace
-
-            slow = Limits(api_rate=5.0, api_burst=20)
-            return replace(super()._gateway_settings(), limits=slow)
-
-    with Slow(load_config({"backend": "process", "port": 0})) as host:
-        with httpx.Client(base_url=host.open_gateway()) as client:
-            answers = [client.get("/api/v1/engine") for _ in range(60)]
-            assert {answer.status_code for answer in answers} == {200, 429}
-            refused = next(answer for answer in answers if answer.status_code == 429)
-            assert refused.headers["content-type"] == "application/problem+json"
-            time.sleep(float(refused.headers["retry-after"]))
-            assert client.get("/api/v1/engine").status_code == 200
-
-
 # --- F85 ------------------------------------------------------------------------------------------
 
 
@@ -418,11 +409,13 @@ def test_f85_a_large_stream_to_a_slow_reader(everything: httpx.Client) -> None:
 # --- F86 ------------------------------------------------------------------------------------------
 
 
-def test_f86_deploying_under_load_loses_no_request(home: Path, leaves_nothing: None) -> None:
+def test_f86_twenty_deployments_under_load_lose_no_request(
+    home: Path, leaves_nothing: None
+) -> None:
     from minimodal import App, asgi_app, concurrent
 
     made = []
-    for version in range(4):
+    for version in range(21):
         app = App("swap")
 
         def web(version: int = version):  # type: ignore[no-untyped-def]
@@ -456,11 +449,10 @@ def test_f86_deploying_under_load_loses_no_request(home: Path, leaves_nothing: N
         try:
             for app in made[1:]:
                 app.deploy()
-                time.sleep(0.3)
         finally:
             stop.set()
             for thread in threads:
                 thread.join()
         assert {status for status, _ in answers} == {200}, json.dumps(answers[-20:])
-        assert answers[-1][1] == "version 3"
-        assert "version 0" in {text for _, text in answers}
+        assert httpx.get(url).text == "version 20"
+        assert len({text for _, text in answers}) >= 15, "each version had its turn"

@@ -32,6 +32,7 @@ from minimodal.errors import BuildError, InvalidError
 from minimodal.home import Home, open_home
 from minimodal.host import Host
 from minimodal.image import Image
+from tests.docker_engine import forget_images
 from tests.faults import functions
 from tests.faults.processes import HostProcess
 from tests.faults.suite import Platform, Watch, on
@@ -134,6 +135,8 @@ def test_f62_the_builder_is_killed(
     assert "steps 1 to 3 of 4: cached" in again.stderr
     assert not list(own_home.layers.glob(".draft-*"))
     assert not list((own_home.cache / "staging").glob("*"))
+    if backend == "docker":
+        forget_images(own_home)
     seen("built on from step 3")
 
 

@@ -287,7 +287,19 @@ class Counter:
         return self.count
 
 
-@app.cls(timeout=30)
+@app.function()
+@minimodal.asgi_app(label="locked", requires_proxy_auth=True)
+def locked():
+    return Everything()
+
+
+@app.function()
+@minimodal.asgi_app(label="broken")
+def broken():
+    raise OSError("no disk for this app")
+
+
+@app.cls(timeout=30, max_containers=1)
 class Shelf:
     kind: str = minimodal.parameter()
     size: int = minimodal.parameter(default=2)

@@ -89,6 +89,32 @@ def test_files_of_a_volume_are_listed_and_streamed(http: httpx.Client) -> None:
     assert http.get("/api/v1/volumes/none/files").status_code == 404
 
 
+def test_files_of_a_volume_are_written_and_removed(http: httpx.Client) -> None:
+    volume = minimodal.Volume.from_name("api-writes", create_if_missing=True)
+    volume.hydrate()
+    url = "/api/v1/volumes/api-writes/files/in/new.bin"
+    content = bytes(range(256)) * 20_000
+    parts = (content[at : at + 50_000] for at in range(0, len(content), 50_000))
+    answer = http.put(url, content=parts)
+    assert (answer.status_code, answer.json()) == (
+        201,
+        {"path": "in/new.bin", "size": len(content)},
+    )
+    assert b"".join(volume.read_file("/in/new.bin")) == content
+    assert http.put(url, content=b"", headers={"If-None-Match": "*"}).status_code == 412
+    assert http.put(url, content=b"").status_code == 201
+    assert http.get(url).content == b""
+    assert http.put("/api/v1/volumes/none/files/x", content=b"x").status_code == 404
+    assert http.put("/api/v1/volumes/api-writes/files/a/../../x", content=b"x").status_code in (
+        400,
+        404,
+        405,
+    )
+    assert http.delete(url).status_code == 204
+    assert http.delete(url).status_code == 404
+    assert [entry.path for entry in volume.iterdir("/", recursive=True)] == ["in"]
+
+
 def test_what_containers_use_is_told_by_their_heartbeat(http: httpx.Client) -> None:
     functions.double.remote(1)
     until = time.monotonic() + 15

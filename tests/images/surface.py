@@ -35,3 +35,7 @@ def make_model(name: str, size: int = 1) -> None:
             file.write(f"from {name}")
     with open("/models/model.txt", "w") as file:
         file.write("|".join(words))
+
+
+def broken() -> None:
+    raise RuntimeError("the weights are gone")

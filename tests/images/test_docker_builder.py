@@ -8,7 +8,6 @@ import os
 import tarfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from minimodal.backends.docker import DockerBackend
 from minimodal.errors import BuildError
 from minimodal.home import Home
 from minimodal.layers import (
-    AptInstall,
     Base,
     CopyFiles,
     Dockerfile,
@@ -32,7 +30,6 @@ from minimodal.layers import (
     RunFunction,
     SetEnv,
     Shell,
-    UvSync,
     Workdir,
 )
 from tests.docker_engine import (
@@ -140,22 +137,6 @@ async def observed(home: Home, note: Callable[[str], None]) -> AsyncIterator[Non
             yield
 
 
-def test_requirements_and_their_constraints() -> None:
-    async def body(bench: Bench) -> str:
-        lines = bench.home.state / "requirements.txt"
-        lines.write_text("-c limits.txt\nsix\n")
-        limits = bench.home.state / "limits.txt"
-        limits.write_text("six<1.17\n")
-        layer = PipInstall(
-            requirements=(local_file(lines, "/requirements.txt"),),
-            included=(local_file(limits, "/limits.txt"),),
-        )
-        code = "import six; engine.sendall(six.__version__.encode())"
-        return await bench.output(bench.spec(layer), code)
-
-    assert on_bench(body).startswith("1.16")
-
-
 def test_settings_hold_while_building_and_while_running() -> None:
     async def body(bench: Bench) -> None:
         spec = bench.spec(
@@ -167,47 +148,6 @@ def test_settings_hold_while_building_and_while_running() -> None:
         code = "engine.sendall((open('/said').read() + '|' + os.environ['WHO'] + os.getcwd()).encode())"
         said = await bench.output(spec, code)
         assert said == "a 'quoted' $word|/data/here|/bin/bash|a 'quoted' $word/data/here"
-
-    on_bench(body)
-
-
-def test_debian_packages_and_nothing_left_of_their_download() -> None:
-    async def body(bench: Bench) -> None:
-        spec = bench.spec(AptInstall(("tree",)))
-        code = """
-import shutil
-lists = os.listdir('/var/lib/apt/lists')
-engine.sendall(repr((shutil.which('tree'), lists, os.listdir('/var/cache/apt/archives'))).encode())
-"""
-        found = await bench.output(spec, code)
-        assert found.startswith("('/usr/bin/tree', []")
-        assert ".deb" not in found
-
-    on_bench(body)
-
-
-def test_a_failing_step_is_named_and_the_earlier_ones_are_kept() -> None:
-    async def body(bench: Bench) -> None:
-        good = RunCommands(("echo one",))
-        bad = RunCommands(("echo almost there", "echo too bad >&2; exit 7", "echo never"))
-        words = await bench.failure(bench.spec(good, bad, RunCommands(("true",))))
-        assert words.startswith("step 4 of 5 failed with exit code 7: echo too bad >&2; exit 7")
-        assert "too bad" in words.splitlines()[-2]
-        assert "Steps 1 to 3 are kept" in words
-        assert "never" not in bench.lines
-        bench.lines.clear()
-        await bench.failure(bench.spec(good, bad))
-        assert bench.lines[0] == "steps 1 to 3 of 4: cached"
-        await eventually(lambda: none_left(bench.backend))
-
-    on_bench(body)
-
-
-def test_a_package_that_does_not_exist() -> None:
-    async def body(bench: Bench) -> None:
-        words = await bench.failure(bench.spec(PipInstall(("no-such-package-of-ours",))))
-        assert words.startswith("step 3 of 3 failed with exit code 1: pip install no-such-package")
-        assert "was not found" in words
 
     on_bench(body)
 
@@ -263,19 +203,6 @@ def top_layer(path: Path) -> set[str]:
             return set(files.getnames())
 
 
-def test_fifty_at_once_and_a_second_engine_build_it_once() -> None:
-    async def body(bench: Bench) -> None:
-        spec = bench.spec(RunCommands(("sleep 0.5; echo it is made",)))
-        async with opened_backend(bench.home) as second, anyio.create_task_group() as tasks:
-            for n in range(50):
-                backend = second if n % 5 == 0 else bench.backend
-                tasks.start_soon(backend.build, spec, bench.lines.append)
-        assert bench.lines.count("it is made") == 1
-        assert any("another engine builds it" in line for line in bench.lines)
-
-    on_bench(body)
-
-
 def test_a_cancelled_build_leaves_nothing_and_the_next_one_goes_on() -> None:
     async def body(bench: Bench) -> None:
         spec = bench.spec(RunCommands(("echo first > /first",)), RunCommands(("sleep ${NAP:-60}",)))
@@ -288,31 +215,6 @@ def test_a_cancelled_build_leaves_nothing_and_the_next_one_goes_on() -> None:
         with anyio.move_on_after(1):
             await bench.backend.build(spec, bench.lines.append)
         assert bench.lines[0] == "steps 1 to 3 of 4: cached"
-
-    on_bench(body)
-
-
-def test_force_builds_again_from_there() -> None:
-    async def body(bench: Bench) -> None:
-        layers = (RunCommands(("date +%N > /one",)), RunCommands(("date +%N > /two",)))
-        spec = bench.spec(*layers)
-        code = "engine.sendall((open('/one').read() + open('/two').read()).encode())"
-        one, two = (await bench.output(spec, code)).split()
-        again = (await bench.output(replace(spec, force_from=3), code)).split()
-        assert again[0] == one
-        assert again[1] != two
-
-    on_bench(body)
-
-
-def test_f64_an_image_removed_behind_our_back_is_built_again() -> None:
-    async def body(bench: Bench) -> None:
-        spec = bench.spec(RunCommands(("echo 1 > /one",)))
-        ref = await bench.backend.build(spec, bench.lines.append)
-        await bench.backend._api.remove_image(ref.name, force=True)
-        with pytest.raises(BuildError, match="is gone from the Docker engine"):
-            await output_of(bench.backend, "", image=ref)
-        assert await bench.output(spec, "engine.sendall(open('/one','rb').read())") == "1\n"
 
     on_bench(body)
 
@@ -348,19 +250,6 @@ def test_a_file_that_changed_after_it_was_digested_is_refused() -> None:
         assert "changed while the image was being built" in await bench.failure(
             bench.spec(CopyFiles((file,)))
         )
-
-    on_bench(body)
-
-
-def test_a_dockerfile_with_its_context_and_arguments() -> None:
-    async def body(bench: Bench) -> None:
-        source = bench.home.state / "greeting"
-        source.write_text("hello\n")
-        text = "FROM python:3.11-slim\nARG NAME\nCOPY sub/greeting /g\nRUN echo $NAME >> /g\nWORKDIR /w\n"
-        layer = Dockerfile(text, (local_file(source, "/sub/greeting"),), (("NAME", "you"),))
-        spec = bench.own(ImageSpec((layer,)))
-        code = "engine.sendall((open('/g').read() + os.getcwd()).encode())"
-        assert await bench.output(spec, code) == "hello\nyou\n/w"
 
     on_bench(body)
 
@@ -414,24 +303,6 @@ open(path, 'a').write(' here')
 engine.sendall(open(path, 'rb').read())
 """
         assert await bench.output(bench.spec(layer), code) == "trained here"
-
-    on_bench(body)
-
-
-def test_a_locked_project() -> None:
-    project = (
-        '[project]\nname="p"\nversion="1"\nrequires-python=">=3.10"\ndependencies=["six==1.16.0"]\n'
-    )
-
-    async def body(bench: Bench) -> None:
-        (bench.home.state / "pyproject.toml").write_text(project)
-        from minimodal.images.uv import find_uv
-
-        await anyio.run_process([find_uv(), "lock", "-q", "--project", str(bench.home.state)])
-        files = ("pyproject.toml", "uv.lock")
-        layer = UvSync(tuple(local_file(bench.home.state / name, f"/{name}") for name in files))
-        code = "import six; engine.sendall(six.__version__.encode())"
-        assert await bench.output(bench.spec(layer), code) == "1.16.0"
 
     on_bench(body)
 

@@ -99,7 +99,7 @@ def test_a_script_for_modal_runs(program: Program, place: Path, name: str) -> No
     backend = "bubblewrap" if name in BUBBLEWRAP else "process"
     result = program("run", "-q", script.name, MINIMODAL_BACKEND=backend)
     assert result.returncode == 0, result.stderr
-    from_functions = re.compile(r"[\w.]+ \| (in a container|bye)")
+    from_functions = re.compile(r"[\w.]+ \| (in a container|bye|Serving)")
     said = [line for line in result.stdout.splitlines() if not from_functions.match(line)]
     assert said == SAID[name], result.stderr
 
@@ -180,3 +180,17 @@ def test_names_that_modal_has_removed_say_what_to_write(name: str) -> None:
     with pytest.raises(AttributeError, match=re.escape(f"write minimodal.{GONE[name]}")):
         getattr(minimodal, name)
     assert not hasattr(minimodal, "nonsense")
+
+
+def test_modals_exceptions_can_be_imported_and_caught() -> None:
+    from minimodal import exception
+
+    names = (
+        "AlreadyExistsError AsyncUsageWarning AuthError ClientClosed ConflictError DeprecationError "
+        "DeserializationError Error ExecTimeoutError ExecutionError FunctionTimeoutError "
+        "ImageBuildError InputCancellation InternalError InvalidError NotFoundError "
+        "OutputExpiredError PendingDeprecationError RemoteError ResourceExhaustedError "
+        "SandboxTerminatedError SandboxTimeoutError SerializationError ServerWarning TimeoutError"
+    ).split()
+    assert [name for name in names if not issubclass(getattr(exception, name), BaseException)] == []
+    assert issubclass(exception.ExecTimeoutError, exception.TimeoutError)

@@ -167,7 +167,7 @@ def test_a_map_shows_how_far_it_is(notebook: Notebook) -> None:
     )
     [shown] = [each for each in outputs if each["output_type"] == "display_data"]
     assert '<progress max="4" value="4"></progress>' in shown["data"]["text/html"]
-    assert shown["data"]["text/plain"].startswith("f: 4 of 4, 1 failed")
+    assert shown["data"]["text/plain"].startswith("f: 4 of 4 done, 1 failed")
     assert not [
         each for each in notebook.run("list(f.map([1]))") if each["output_type"] == "display_data"
     ]

@@ -195,6 +195,20 @@ class WritesOnExit:
             file.write("left")
 
 
+@app.function(single_use_containers=True, max_containers=1)
+def volume_copy_of(name: str, change: str) -> tuple[int, str]:
+    """Which copy of the volume this container has, by the number of a file; changes it if asked."""
+    with open(f"/data/{name}") as file:
+        number, text = os.fstat(file.fileno()).st_ino, file.read()
+    match change:
+        case "mode":
+            os.chmod(f"/data/{name}", 0o600)
+        case "come and go":
+            with open("/data/temporary", "w"):
+                os.unlink("/data/temporary")
+    return number, text
+
+
 @app.function(volumes={"/data": data}, max_containers=2)
 def volume_meets(mine: str, other: str) -> str:
     """Two of these, in two containers at once, see each other's files."""

@@ -111,6 +111,46 @@ def test_what_exit_writes_is_committed_when_the_pool_shrinks(host: Host) -> None
     assert (content(f.data, "at-work"), content(f.data, "at-exit")) == (b"worked", b"left")
 
 
+def test_a_copy_that_was_left_untouched_is_the_next_containers(host: Host) -> None:
+    views = host.engine.objects.volumes.files.views
+    of_others = set(views.glob("*.idle-*"))
+
+    def kept() -> set[Path]:
+        return set(views.glob("*.idle-*")) - of_others
+
+    with Volume.ephemeral() as volume:
+        volume.put_file(io.BytesIO(b"large"), "large")
+        volume.put_file(io.BytesIO(b"one"), "other")
+        function = f.volume_copy_of.with_options(volumes={"/data": volume})
+
+        def copy_of(name: str = "large", change: str = "") -> tuple[int, str]:
+            ended = anyio.Event()
+
+            def on_event(event: Any) -> None:
+                if event.kind == "container.stopped" and event.name == "volume_copy_of":
+                    ended.set()
+
+            unsubscribe = host.engine.events.subscribe(on_event)
+            found: tuple[int, str] = function.remote(name, change)
+            host_wait(host, ended)
+            unsubscribe()
+            return found
+
+        first = copy_of()
+        assert copy_of() == first, "the same copy, once more"
+        with volume.batch_upload(force=True) as upload:
+            upload.put_file(io.BytesIO(b"two"), "other")
+        assert copy_of("other")[1] == "two", "with what is committed now"
+        assert copy_of() == first
+        assert len(kept()) == 1
+        for change in ("mode", "come and go"):
+            copy_of(change=change)
+            assert not kept(), "what was changed in any way is not used again"
+        copy_of()
+        assert len(kept()) == 1
+    assert not kept(), "it goes with its volume"
+
+
 def test_two_containers_at_once_see_what_the_other_has_committed() -> None:
     calls = [f.volume_meets.spawn("x", "y"), f.volume_meets.spawn("y", "x")]
     assert [call.get() for call in calls] == ["y", "x"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import minimodal
@@ -15,6 +16,15 @@ def tenth(x: int, times: int = 1) -> int:
     if x == 13:
         raise ValueError("unlucky")
     return x * 10 * times
+
+
+@app.function(max_containers=1)
+def wears_out(last: bool) -> str:
+    from minimodal import experimental
+
+    if last:
+        experimental.stop_fetching_inputs()
+    return os.environ["MODAL_TASK_ID"]
 
 
 @app.function()

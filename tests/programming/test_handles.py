@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import minimodal
-from minimodal import FunctionCall
+from minimodal import FunctionCall, experimental
 from minimodal.call_graph import InputInfo, InputStatus
 from minimodal.config import load_config
 from minimodal.errors import CallCancelled, InvalidError, NotFoundError
@@ -105,6 +105,14 @@ def test_the_tree_of_calls_while_it_runs_and_afterwards() -> None:
     assert found(call.get_call_graph()[0].children[0]) == ("root", "SUCCESS", [done])
     with pytest.raises(NotFoundError, match="fc-0"):
         FunctionCall.from_id("fc-0").get_call_graph()
+
+
+def test_a_container_that_wants_no_further_inputs() -> None:
+    first = h.wears_out.remote(False)
+    assert h.wears_out.remote(True) == first
+    assert h.wears_out.remote(False) != first
+    with pytest.raises(InvalidError, match="inside a function's container"):
+        experimental.stop_fetching_inputs()
 
 
 @one_backend

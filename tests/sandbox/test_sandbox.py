@@ -194,8 +194,15 @@ def test_a_volume_in_a_sandbox(backend: str) -> None:
             box.exec("sh", "-c", "cat /data/in; echo there > /data/out").stdout.read()
             == "from here\n"
         )
-        box.terminate()  # what it wrote is committed when it has ended
+        volume.put_file(io.BytesIO(b"later\n"), "later")
+        box.reload_volumes()
         assert b"".join(volume.read_file("out")) == b"there\n"
+        said = box.exec("sh", "-c", "cat /data/later; echo end > /data/end").stdout.read()
+        assert said == "later\n"
+        box.terminate()  # what it wrote is committed when it has ended
+        assert b"".join(volume.read_file("end")) == b"end\n"
+        with pytest.raises(SandboxTerminatedError):
+            box.reload_volumes()
 
 
 def test_a_sandbox_does_not_outlive_its_engine(scratch: Path) -> None:

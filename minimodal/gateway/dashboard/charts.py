@@ -15,6 +15,7 @@ MAX_BARS = 2000  # in all lanes together: what more there is is too small to see
 MAX_LANES = 60
 MAX_ROWS = 6  # of one container, where its calls overlap
 SPAN = 120.0  # seconds that the lanes show
+BLUR = 0.1  # seconds that two calls in one row may overlap: less than is seen
 WIDTH = 1000
 LANE = 20
 BAR = 13
@@ -156,7 +157,7 @@ def _packed(calls: list[Row], now: float) -> list[list[Row]]:
     for call in calls:
         start, end = _begun(call), float(call.get("finished") or now)
         for index, free in enumerate(ends):
-            if free <= start or index == MAX_ROWS - 1:
+            if free <= start + BLUR or index == MAX_ROWS - 1:
                 rows[index].append(call)
                 ends[index] = end
                 break

@@ -48,7 +48,8 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[Any]], empty: str, label
         tag("tr", join(tag("td", c, class_=k) for c, k in zip(row, kinds, strict=True)))
         for row in rows
     )
-    made = tag("table", tag("thead", tag("tr", head)), tag("tbody", body), aria_label=label)
+    named = tag("thead", tag("tr", head)) if any(heads) else Html("")
+    made = tag("table", named, tag("tbody", body), aria_label=label)
     return tag("div", made, class_="scroll", tabindex="0", role="region", aria_label=label)
 
 

@@ -1,0 +1,104 @@
+"""A Docker engine in a virtual machine or on another host: the local one, of which nothing is mounted."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import minimodal
+from minimodal import errors
+from minimodal.backends import docker
+from minimodal.config import load_config
+from minimodal.host import Host
+from tests.core import functions as f
+from tests.leftovers import Leftovers
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture(scope="module")
+def far(home: Path) -> Iterator[Host]:
+    before = Leftovers.now(True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(docker, "is_local", lambda info: False)
+        with Host(load_config({"backend": "docker"})) as host, f.app.run():
+            yield host
+    left = before.left_behind(True)
+    assert not left, left
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing(far: Host) -> None:
+    """Warm containers outlive a test: see `far`."""
+
+
+def test_calls_of_all_kinds() -> None:
+    assert f.square.remote(3) == 9
+    assert list(f.square.map(range(200))) == [n * n for n in range(200)]
+    assert list(f.count.remote_gen(1000)) == list(range(1000))
+    assert f.square.spawn(4).get() == 16
+    with pytest.raises(f.Custom) as caught:
+        f.fails.remote(7)
+    assert caught.value.why == "because"
+
+
+def test_large_values_go_both_ways() -> None:
+    data = os.urandom(5 << 20)
+    assert f.echo.remote(data) == data
+
+
+def test_what_a_function_prints_is_no_part_of_the_conversation() -> None:
+    f.prints.remote(2000)  # also to descriptor 1, which the conversation travels on
+    assert f.square.remote(4) == 16
+
+
+def test_a_killed_executor_and_a_nested_call() -> None:
+    with pytest.raises(errors.CallLost):
+        f.ends_process.remote("os._exit")
+    assert f.sum_of_squares.remote(5) == 30
+
+
+def test_a_hostile_container_harms_only_itself(far: Host) -> None:
+    """It writes on the stream that its relay speaks on."""
+    app = minimodal.App("hostile")
+
+    @app.function(serialized=True)
+    def interrupts() -> None:
+        def is_relay(pid: str) -> bool:
+            words = open(f"/proc/{pid}/cmdline", "rb").read().split(b"\0")
+            return b"init" not in words[0] and any(word.endswith(b"relay.py") for word in words)
+
+        relay = next(p for p in os.listdir("/proc") if p.isdigit() and is_relay(p))
+        with open(f"/proc/{relay}/fd/1", "wb", buffering=0) as stream:
+            stream.write(b"\xff" * 4096)
+        time.sleep(60)
+
+    with app.run(), pytest.raises(errors.CallLost):
+        interrupts.remote()
+    assert f.square.remote(5) == 25
+
+
+def test_what_such_an_engine_cannot_do_is_said() -> None:
+    app = minimodal.App("far")
+    volume = minimodal.Volume.from_name("far", create_if_missing=True)
+
+    @app.function(volumes={"/data": volume}, serialized=True)
+    def writes() -> None: ...
+
+    @app.function(
+        image=minimodal.Image.debian_slim().run_commands(f"echo {time.time()}"), serialized=True
+    )
+    def installs() -> None: ...
+
+    with (
+        pytest.raises(errors.ImageBuildError, match="another machine or in a virtual one"),
+        app.run(),
+    ):
+        pass
+    del app.registered_functions["installs"]
+    with app.run(), pytest.raises(errors.LaunchError, match=r"mounts /data to write to it"):
+        writes.remote()
