@@ -93,7 +93,7 @@ class Session:
             if not self._was_ready and not self._stop.is_set():
                 said = f": {reason.detail}" if reason.detail else ""
                 message = f"the container of {self.pool.name} ended: {reason}{said}"
-                self.start_failed(Failure("LaunchError", message), again=reason.passing)
+                self.start_failed(Failure("LaunchError", message), again=_was_killed(reason))
         except BuildError as error:  # it was removed behind our back: the next start builds it
             engine.builds.forget(self.pool)
             self.start_failed(Failure(type(error).__name__, str(error)), again=True)
@@ -241,7 +241,7 @@ class Session:
         if slot is None:
             if not self.ready:
                 message = f"the import of {self.pool.name} ended its process: {reason}"
-                self.start_failed(Failure("StartupError", message))
+                self.start_failed(Failure("StartupError", message), again=_was_killed(reason))
             return
         self.slots.remove(slot)
         was_ready = slot.was_ready
@@ -405,3 +405,8 @@ class Gone(NamedTuple):
 async def _cancel_after(event: anyio.Event, scope: anyio.CancelScope) -> None:
     await event.wait()
     scope.cancel()
+
+
+def _was_killed(reason: ExitReason) -> bool:
+    """Whether its end says nothing of the next start: somebody killed it, or it could not start then."""
+    return reason.passing or (reason.signal == signal.SIGKILL and not reason.oom)
