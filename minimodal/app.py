@@ -7,16 +7,16 @@ an engine in this process and opens the app until the process ends.
 
 from __future__ import annotations
 
-import inspect
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from . import context
+from .decorators import FunctionDecorator, LocalEntrypoint, check_web
 from .errors import InvalidError
 from .face import BothContext, both, both_function
-from .function import Function, endpoint_of, is_generator_function
+from .function import Function, endpoint_of
 from .lookup import find_app
 from .options import check
 from .types import new_id
@@ -34,23 +34,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-
-class LocalEntrypoint(Generic[P, R]):
-    """What `minimodal run script.py` starts, in this process. Calling it calls the function."""
-
-    def __init__(self, raw: Callable[P, R], app: App, name: str) -> None:
-        self.raw = raw
-        self.app = app
-        self.name = name
-        self.__wrapped__ = raw
-        self.__doc__ = raw.__doc__
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        return self.raw(*args, **kwargs)
-
-    def __repr__(self) -> str:
-        return f"<LocalEntrypoint {self.name}>"
 
 
 class App:
@@ -129,7 +112,7 @@ class App:
 
     def function(
         self, _wrong: Any = None, /, **options: Unpack[FunctionOptions]
-    ) -> _FunctionDecorator:
+    ) -> FunctionDecorator:
         """Register a function: `@app.function(cpu=1, memory=512, timeout=60, …)`.
 
         The options, with Modal's names: image, secrets, env, volumes, cpu, memory (MiB), gpu, timeout
@@ -139,7 +122,7 @@ class App:
         """
         if _wrong is not None:
             raise InvalidError("@app.function needs parentheses: write @app.function()")
-        return _FunctionDecorator(self, options)
+        return FunctionDecorator(self, options)
 
     def cls(
         self, _wrong: Any = None, /, **options: Unpack[ClsOptions]
@@ -182,7 +165,7 @@ class App:
         def register(raw: Any) -> Function[..., Any, Any]:
             if isinstance(raw, Function):
                 mark(raw.raw, endpoint, "@app.web_endpoint")  # type: ignore[arg-type]  # it has code
-                _check_web(raw)
+                check_web(raw)
                 return raw
             mark(raw, endpoint, "@app.web_endpoint")
             function: Function[..., Any, Any] = self.function()(raw)
@@ -396,69 +379,6 @@ class AppRun(BothContext["App"]):
 
     async def _leave(self, error: BaseException | None) -> None:
         await self._app._close()
-
-
-class _FunctionDecorator:
-    """Keeps the user's signature: generators become Functions of their item type."""
-
-    def __init__(self, app: App, options: FunctionOptions) -> None:
-        self._app = app
-        self._options = check("@app.function", options)
-
-    @overload
-    def __call__(
-        self, raw: Callable[P, Coroutine[Any, Any, R]]
-    ) -> Function[P, R, Coroutine[Any, Any, R]]: ...
-
-    @overload
-    def __call__(self, raw: Callable[P, R]) -> Function[P, R, R]: ...
-
-    def __call__(self, raw: Any) -> Any:
-        if inspect.isclass(raw):
-            raise TypeError(f"{raw.__name__} is a class: use @app.cls()")
-        if isinstance(raw, Function) and raw._implicit:
-            self._app.registered_functions.pop(raw.name, None)
-            raw = raw.raw
-        if isinstance(raw, Function):
-            raise InvalidError(f"{raw.name} is decorated with @app.function twice")
-        if not callable(raw):
-            raise InvalidError(f"@app.function() decorates a function, not {raw!r}")
-        options = self._options
-        generator = options.is_generator
-        if generator is None:
-            generator = is_generator_function(raw)
-        if generator and options.retries is not None:
-            raise InvalidError(f"{raw.__name__} is a generator: retries would repeat its items")
-        if options.schedule is not None:
-            _require_no_arguments(raw)
-        name = options.name or raw.__name__
-        function: Function[..., Any, Any] = Function(
-            raw, self._app, name, options, is_generator=generator
-        )
-        _check_web(function)
-        self._app._register(function, self._app.registered_functions)
-        return function
-
-
-def _check_web(function: Function[..., Any, Any]) -> None:
-    """Some options say how a call is repeated or started; a web request is neither."""
-    options = function._options
-    if endpoint_of(function.raw) is None:
-        return
-    if options.retries is not None:
-        raise InvalidError(f"{function.name} is a web endpoint: a request is not retried")
-    if options.schedule is not None:
-        raise InvalidError(f"{function.name} is a web endpoint, so it cannot have a schedule")
-
-
-def _require_no_arguments(raw: Callable[..., Any]) -> None:
-    for parameter in inspect.signature(raw).parameters.values():
-        empty = parameter.default is parameter.empty
-        if empty and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise InvalidError(
-                f"{raw.__name__} has a schedule, so it is called without arguments; give "
-                f"{parameter.name!r} a default"
-            )
 
 
 def _warn_if_taken(app: App, tag: str, registered: Mapping[str, Any]) -> None:

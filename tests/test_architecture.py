@@ -27,7 +27,7 @@ ROOMS = {
     1: """
         agent app asgi_messages
         call call_graph callee cls connection container_process cron_fields
-        display
+        decorators display
         endpoints experimental
         function functions
         ignore image image_arguments inline

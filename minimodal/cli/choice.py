@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from minimodal.app import App, LocalEntrypoint
+from minimodal.app import App
 from minimodal.cls import Cls
+from minimodal.decorators import LocalEntrypoint
 from minimodal.function import Function
 from minimodal.methods import methods_of
 from minimodal.parameters import TYPES, decode
