@@ -103,7 +103,9 @@ _HOMES = {
 }
 
 # Modal's module names, used as `minimodal.exception.NotFoundError` without an import of their own.
-_MODULES = frozenset({"container_process", "exception", "functions", "runner", "stream_type"})
+_MODULES = frozenset(
+    {"container_process", "exception", "experimental", "functions", "runner", "stream_type"}
+)
 
 __all__ = [*sorted(_HOMES), "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 

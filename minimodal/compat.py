@@ -58,7 +58,6 @@ ABSENT: Mapping[str, str] = {
     "Workspace": "there is no account",
     "billing": "nothing is billed",
     "clustered": "there is one machine",
-    "experimental": "nothing here is experimental",
     "sessioned": "keep the state of a session in a Dict, or in an object of a class",
 }
 """Names of Modal's that can be imported, and why they cannot be used."""

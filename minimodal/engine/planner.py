@@ -34,6 +34,7 @@ class Planner:
     def __init__(self, engine: Engine, nodes: tuple[Node, ...]) -> None:
         self.nodes = nodes
         self._engine = engine
+        self._due_at = 0.0  # when it looks again by itself
         self._wake = anyio.Event()
         self._reserved: dict[str, tuple[str, Resources]] = {}
         self.decisions: Counter[str] = Counter(start=0, stop=0, retire=0, wait=0)
@@ -66,10 +67,16 @@ class Planner:
     def wake(self) -> None:
         self._wake.set()
 
+    def wake_by(self, moment: float) -> None:
+        """Look again at that time of the loop, or before."""
+        if moment < self._due_at:
+            self._wake.set()
+
     async def run(self) -> None:
         while True:
             self._wake = anyio.Event()
             due = self._step()
+            self._due_at = self._engine.loop.time() + due
             await anyio.sleep(PACE)
             with anyio.move_on_after(due):
                 await self._wake.wait()

@@ -350,8 +350,12 @@ class Session:
 
     def became_idle(self, now: float) -> None:
         self.idle_since = now
-        if self.stopping and not self.busy:
+        if self.busy:
+            return
+        if self.stopping:
             self._stop.set()
+        else:  # the last plan may have seen it busy
+            self.pool.engine.planner.wake_by(now + self.pool.scaling.scaledown_window)
 
     def request_stop(self) -> None:
         """Let it end in good order; it gets no more calls."""
