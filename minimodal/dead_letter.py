@@ -68,36 +68,33 @@ class DeadLetter:
 
     @staticmethod
     async def _from_id(call_id: str) -> DeadLetter:
+        """The dead letter of `call_id`. Raises NotFoundError where there is none."""
         reply = await context.ask("dlq.show", id=call_id)
         return _letter(reply.fields["call"])
 
     @staticmethod
     async def _list(*, function: str | None = None, limit: int = 100) -> builtins.list[DeadLetter]:
+        """At most `limit`, the newest first; of one `function`, as "app/name", or of all."""
         reply = await context.ask("dlq.list", function=function, limit=limit)
         return [_letter(row) for row in reply.fields["calls"]]
 
     @staticmethod
     async def _retry_all(*, function: str | None = None) -> builtins.list[FunctionCall[Any]]:
+        """Run all again, or those of one `function`, as "app/name"."""
         reply = await context.ask("dlq.retry", function=function)
         return [FunctionCall(call_id) for call_id in reply.fields["calls"]]
 
     @staticmethod
     async def _purge_all(*, function: str | None = None, before: float | None = None) -> int:
+        """Drop the inputs of all, or of one `function` ("app/name"), that ended before a time in seconds
+        since 1970, `before`; how many they were."""
         reply = await context.ask("dlq.purge", function=function, before=before, all=True)
         return int(reply.fields["count"])
 
     from_id = both_function(_from_id)
-    """`DeadLetter.from_id(call_id)`. Raises NotFoundError where there is none."""
-
     list = both_function(_list)
-    """`DeadLetter.list(function=None, limit=100)`: the newest first, of one "app/name" or of all."""
-
     retry_all = both_function(_retry_all)
-    """`DeadLetter.retry_all(function=None)`: run all again, or those of one "app/name"."""
-
     purge_all = both_function(_purge_all)
-    """`DeadLetter.purge_all(function=None, before=None)`: drop inputs of those that ended before a
-    time; how many they were."""
 
 
 def _letter(row: Mapping[str, Any]) -> DeadLetter:
