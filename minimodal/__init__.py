@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .context import current_function_call_id as current_function_call_id
     from .context import current_input_id as current_input_id
     from .context import is_local as is_local
+    from .dead_letter import DeadLetter as DeadLetter
     from .endpoints import asgi_app as asgi_app
     from .endpoints import fastapi_endpoint as fastapi_endpoint
     from .endpoints import web_endpoint as web_endpoint
@@ -60,6 +61,7 @@ _HOMES = {
     "Cls": "cls",
     "ContainerProcess": "sandbox_process",
     "Cron": "policy",
+    "DeadLetter": "dead_letter",
     "Dict": "shared",
     "Error": "errors",
     "FilePatternMatcher": "ignore",

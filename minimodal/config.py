@@ -97,6 +97,10 @@ class Config:
     retention: float = field(
         default=7 * 86400.0, metadata=_by(readers.seconds, "how long results and history are kept")
     )
+    drain: float = field(
+        default=10.0,
+        metadata=_by(readers.seconds, "time that calls get to finish when `minimodal up` stops"),
+    )
     max_queued: int = field(
         default=1_000_000, metadata=_by(readers.whole(1, 10**9), "calls that may wait at one time")
     )

@@ -61,6 +61,8 @@ class Host:
         self._clock = clock
         self._thread: threading.Thread | None = None
         self._ready: Future[None] = Future()
+        # Not `join`: before Python 3.13 one that a signal interrupts takes the thread for ended.
+        self._ended = threading.Event()
         self._failure: BaseException | None = None
         self._started = False  # and is the current client
         self._stopped = False
@@ -123,6 +125,7 @@ class Host:
             client, homes.hosted = self._previous
             context.set_client(client)
         self._stop()
+        self._ended.wait()
         self._thread.join()
         if self._failure is not None:
             raise self._failure
@@ -154,6 +157,7 @@ class Host:
     def wait(self) -> None:
         """Wait until the engine stops, and raise why if it did so by itself."""
         assert self._thread is not None
+        self._ended.wait()
         self._thread.join()
         self.stop()
 
@@ -202,6 +206,7 @@ class Host:
                 self._failure = _innermost(error)
         finally:
             client_threads.discard(threading.get_ident())
+            self._ended.set()
 
     def _gateway_settings(self) -> Settings:
         from .gateway.door import Settings
@@ -286,6 +291,8 @@ class Host:
                 )
             )
             self.engine = engine
+            if self.role == "up":
+                engine.hosting.expect_all()
             await stack.enter_async_context(serve_visitors(engine, home))
             for subscriber in self._subscribers:
                 engine.events.subscribe(subscriber)
@@ -303,6 +310,8 @@ class Host:
             self._ready.set_result(None)
             try:
                 await stop.wait()
+                if self.role == "up":
+                    await engine.wait_running(self.config.drain)
             finally:
                 self.client.close(engine.failure)
 

@@ -39,7 +39,7 @@ ROOMS = {
         recipe recipe_files recipe_function runner
         sandbox sandbox_files sandbox_process sandbox_spec secret shared shared_keys shared_queue source_imports sources specs stream_type
         tunnel
-        users
+        dead_letter users
         volume volume_paths volume_reading volume_upload
         web_requests
     """,

@@ -47,7 +47,7 @@ def has_gpu(info: Mapping[str, Any]) -> bool:
     return "nvidia" in (info.get("Runtimes") or {})
 
 
-def capabilities(host: DockerHost, info: Mapping[str, Any], local: bool) -> Capabilities:
+def capabilities(host: DockerHost, info: Mapping[str, Any], local: bool = True) -> Capabilities:
     """What this engine enforces, by its own words."""
 
     def limited(key: str, words: str) -> str:

@@ -28,7 +28,8 @@ from .sandbox_plan import Plan
 from .userns_helper import SANDBOX_ID
 
 _LAST_SIGNAL = 64
-_MOUNT_WENT = "bwrap: Can't bind mount"  # one of the host's, below what is bound, ended meanwhile
+# Something of the host, or a mount below it, went between our look and bwrap's.
+_WENT = ("bwrap: Can't bind mount", "bwrap: Can't find source path")
 
 
 class Sandbox:
@@ -148,7 +149,7 @@ class Sandbox:
             reason = replace(reason, code=None, signal=code - 128)  # bwrap's way to say it
         if reason.signal == signal.SIGKILL and self._group.oom_kills():
             reason = replace(reason, oom=True)
-        if reason.detail.startswith(_MOUNT_WENT):
+        if reason.detail.startswith(_WENT):
             reason = replace(reason, passing=True)
         return reason
 

@@ -81,6 +81,8 @@ def title(row: dict[str, Any]) -> str:
     name: str = row["function"]
     if row.get("app_name"):
         name = f"{row['app_name']}/{name.partition('/')[2]}"
+    elif name.startswith("ap-"):  # of an app that has ended: its id tells nobody anything
+        name = name.partition("/")[2]
     return f"{name}.{row['method']}" if row["method"] else name
 
 

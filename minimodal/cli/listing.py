@@ -13,7 +13,7 @@ from .failure import UsageError
 from .terminal import paint
 
 TIMES = frozenset(
-    "created started finished ended expires at now last next opened last_used modified".split()
+    "created started finished ended expires at now last next upcoming opened last_used modified".split()
 )
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 

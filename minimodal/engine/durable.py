@@ -299,7 +299,7 @@ class Durable:
                     await self.store.history.expire(self._retention)
                     await self.store.history.collect_blobs(self._is_alive)
                 await self._engine.quotas.follow()
-            except StateError as error:  # the disk is full, or the like; `watch` says when to stop
+            except (StateError, OSError) as error:  # the disk is full, or no descriptor is free
                 log.error("%s", error)
             await anyio.sleep(TAKE_OVER_INTERVAL)
 

@@ -121,6 +121,7 @@ class Engine:
         self.seq = 0  # of the last dispatch
         self._keys = 0
         self._admitted_at = 0.0
+        self.draining = False  # it stops: no further call begins
 
     # --- apps and functions --------------------------------------------------------------------------
 
@@ -430,6 +431,13 @@ class Engine:
         if digest not in self.blobs:
             self.blobs[digest] = self.durable.store.blobs.get(digest)
         return self.blobs[digest]
+
+    async def wait_running(self, seconds: float) -> None:
+        """Let no further call begin, and those that run finish, for so long at most."""
+        self.draining = True
+        with anyio.move_on_after(seconds):
+            for live in [live for live in self.calls.values() if live.slot is not None]:
+                await self.outcome_of(live)
 
     async def aclose(self) -> None:
         """Cancel what runs and let the containers stop; the task group waits for them.

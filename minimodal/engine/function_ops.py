@@ -57,7 +57,9 @@ class FunctionOps:
             )
         return Reply({"key": spec.key})
 
-    def info(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+    async def info(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """What a function is. Raises NotFoundError."""
+        await self._engine.hosting.wait_settled()
         spec = self._engine.pool_of(fields["key"]).spec
         shape = None if spec.shape is None else to_plain(spec.shape)
         return Reply(

@@ -39,6 +39,8 @@ class Hosting:
         self._engine = engine
         self._deployments = engine.durable.store.deployments
         self._everything = False
+        self._settled = anyio.Event()
+        self._settled.set()
         self._versions: dict[str, int] = {}  # hosted here, or tried to be
         self._locks: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
         for name, handler in (
@@ -49,10 +51,21 @@ class Hosting:
         ):
             engine.ops.add(name, handler)
 
+    def expect_all(self) -> None:
+        """`host_all` is to come: who asks for an app meanwhile waits for it."""
+        self._settled = anyio.Event()
+
     async def host_all(self) -> None:
         """Host what is deployed, now and from now on. Images are built when they are needed."""
         self._everything = True
-        await self._follow()
+        try:
+            await self._follow()
+        finally:
+            self._settled.set()
+
+    async def wait_settled(self) -> None:
+        """Until what is deployed is hosted, if that has begun."""
+        await self._settled.wait()
 
     async def host(self, app: str) -> None:
         """Host the version that is deployed, if that isn't so yet. Raises NotFoundError."""

@@ -174,6 +174,8 @@ class Pool:
     def _dispatch(self) -> None:
         """Give queued calls to free slots; ask the planner for containers if some remain."""
         self._dispatching = False
+        if self.engine.draining:
+            return
         queue, gathering = self.queue, self.gathering
         open_slots: list[tuple[int, int, Slot]] | None = None
         while queue:

@@ -93,12 +93,15 @@ class Session:
             if not self._was_ready and not self._stop.is_set():
                 said = f": {reason.detail}" if reason.detail else ""
                 message = f"the container of {self.pool.name} ended: {reason}{said}"
-                self.start_failed(Failure("LaunchError", message), again=reason.passing)
+                self.start_failed(Failure("LaunchError", message), again=_was_killed(reason))
         except BuildError as error:  # it was removed behind our back: the next start builds it
             engine.builds.forget(self.pool)
             self.start_failed(Failure(type(error).__name__, str(error)), again=True)
         except Error as error:
             self.start_failed(Failure(type(error).__name__, str(error)))
+        except OSError as error:  # no descriptor, process or memory is free just now
+            words = f"a container of {self.pool.name} cannot be started now: {error}"
+            self.start_failed(Failure("LaunchError", words), again=True)
         finally:
             self._startup.cancel()
             self._close(reason)
@@ -238,7 +241,7 @@ class Session:
         if slot is None:
             if not self.ready:
                 message = f"the import of {self.pool.name} ended its process: {reason}"
-                self.start_failed(Failure("StartupError", message))
+                self.start_failed(Failure("StartupError", message), again=_was_killed(reason))
             return
         self.slots.remove(slot)
         was_ready = slot.was_ready
@@ -406,3 +409,8 @@ class Gone(NamedTuple):
 async def _cancel_after(event: anyio.Event, scope: anyio.CancelScope) -> None:
     await event.wait()
     scope.cancel()
+
+
+def _was_killed(reason: ExitReason) -> bool:
+    """Whether its end says nothing of the next start: somebody killed it, or it could not start then."""
+    return reason.passing or (reason.signal == signal.SIGKILL and not reason.oom)

@@ -17,6 +17,14 @@ class Answer(NamedTuple):
     headers: tuple[Header, ...] = ()
 
 
+class Refused(Exception):
+    """A request that the gateway itself does not take, and what its client is told."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.text)
+        self.answer = answer
+
+
 TOO_LARGE = Answer(413, "The request's body is larger than this server allows.")
 TOO_SLOW = Answer(408, "The request's body did not arrive in time.")
 

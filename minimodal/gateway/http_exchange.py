@@ -19,7 +19,7 @@ from minimodal.errors import Error, ProtocolError
 from minimodal.types import WebRoute
 
 from . import answers
-from .answers import Answer
+from .answers import Answer, Refused
 from .headers import below, content_length, has_body, to_app, to_client
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class HttpExchange:
     async def run(self) -> None:
         try:
             body, more = await self._opening()
-        except _Refused as refused:
+        except Refused as refused:
             await self._give(refused.answer)
             return
         except ConnectionError:
@@ -86,7 +86,7 @@ class HttpExchange:
             return b"", False
         length = content_length(headers)
         if length is not None and length > self._limits.body_bytes:
-            raise _Refused(answers.TOO_LARGE)
+            raise Refused(answers.TOO_LARGE)
         parts: list[bytes] = []
         while True:
             body, more = await self._next_part()
@@ -98,13 +98,13 @@ class HttpExchange:
         with anyio.move_on_after(self._limits.body_idle) as patience:
             message = await self._receive()
         if patience.cancelled_caught:
-            raise _Refused(answers.TOO_SLOW)
+            raise Refused(answers.TOO_SLOW)
         if message["type"] != "http.request":
             raise ConnectionError
         body: bytes = message.get("body", b"")
         self._read += len(body)
         if self._read > self._limits.body_bytes:
-            raise _Refused(answers.TOO_LARGE)
+            raise Refused(answers.TOO_LARGE)
         return body, bool(message.get("more_body"))
 
     def _packed(self, body: bytes, more: bool) -> bytes:
@@ -139,7 +139,7 @@ class HttpExchange:
                         return
                 while (await self._receive())["type"] != "http.disconnect":
                     pass
-            except _Refused as refused:
+            except Refused as refused:
                 self._refusal = refused.answer
                 exchange.cancel()
                 return
@@ -243,11 +243,6 @@ class HttpExchange:
         if self._started:
             raise Cut(answer.text)
         await self._give(answer)
-
-
-class _Refused(Exception):
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
 
 
 _dated = (0, b"")

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse
 from minimodal import errors
 
 from . import answers
-from .answers import Answer
+from .answers import Answer, Refused
 
 _STATUS: tuple[tuple[type[BaseException], int], ...] = (
     (errors.AuthError, 403),
@@ -39,14 +39,6 @@ _STATUS: tuple[tuple[type[BaseException], int], ...] = (
 
 def status_of(error: BaseException) -> int:
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-
-
-class Refused(Exception):
-    """A request to the platform that is not taken: too large, or too slow."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.text)
-        self.answer = answer
 
 
 async def body_of(request: Request, limit: int, idle: float) -> AsyncIterator[bytes]:

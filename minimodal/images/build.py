@@ -166,6 +166,8 @@ class Builder:
                     lambda: report(f"{label}: another engine builds it, waiting"),
                 ),
             ):
+                if forced:
+                    self._lists.clear()
                 if forced or not await self._is_there(step.digest):
                     await self._onto_shorter_list(step, report, label, forced)
         finally:

@@ -8,6 +8,7 @@ copied and compiled. `force_build=True` chooses all versions afresh.
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,6 +78,10 @@ class PackageLists:
     def forget(self, list_: PackageList, digest: str) -> None:
         """Its layer is gone."""
         (self._place / list_.key / digest).unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Forget all: a layer was replaced, and what is noted may lie upon the one before."""
+        shutil.rmtree(self._place, ignore_errors=True)
 
     def _notes(self, key: str) -> list[Installed]:
         found = []

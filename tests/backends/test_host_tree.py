@@ -5,7 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
+import minimodal
+from minimodal.backends import sandbox_plan
 from minimodal.backends.host_tree import has_hidden_mounts, overlays
+from minimodal.backends.rootfs import RootFiles
+from minimodal.config import load_config
+from minimodal.host import Host
+
+
+@pytest.mark.bubblewrap
+def test_a_start_is_tried_again_when_something_of_the_host_went_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = sandbox_plan.root_arguments
+    gone = [["--ro-bind", "/gone-meanwhile", "/gone-meanwhile"]]
+
+    def with_what_went(files: RootFiles) -> list[str]:
+        return [*real(files), *(gone.pop() if gone else ())]
+
+    app = minimodal.App("again")
+    function = app.function(serialized=True)(lambda: "fine")
+    with Host(load_config({"backend": "bubblewrap"})), app.run():
+        monkeypatch.setattr(sandbox_plan, "root_arguments", with_what_went)
+        assert function.remote() == "fine"
+    assert not gone
 
 
 def bind(place: str, sources: Sequence[str]) -> list[str]:

@@ -113,7 +113,7 @@ class Load:
         with self._lock:
             self.accepted[call.object_id] = number
             self.counts["spawned"] += 1
-        self.ending.wait(0.01)
+        self.ending.wait(0.05)
 
     def _remote(self) -> None:
         number = self._next()

@@ -82,7 +82,9 @@ with Screen() as screen:
     from minimodal import context
     bar = context.map_view("squares", 40)
     bar.update(10, 1)
-    time.sleep(0.6)
+    while screen._moving and screen._live is None:  # rich is imported now, which takes its time
+        time.sleep(0.01)
+    time.sleep(0.2)
     event("image.build", "0123456789abcdef", text="[bold]step[/bold] two")
     bar.close()
     print("local line")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -196,6 +197,32 @@ def test_calls_survive_the_death_of_up(up: Running, own_home: Path, tmp_path: Pa
         assert version() == 1
 
 
+@pytest.mark.parametrize("finishes", [True, False])
+def test_up_drains_when_it_is_terminated(
+    up: Running, own_home: Path, tmp_path: Path, finishes: bool, program: Program
+) -> None:
+    """What runs gets its time; what is not done by then is handed back, and runs under the next."""
+    gate = tmp_path / "gate"
+    call = minimodal.Function.from_name("shop", "meet").spawn(str(gate))
+    while not Path(f"{gate}.1.ready").exists():
+        time.sleep(0.01)
+    up.process.terminate()
+    if finishes:
+        gate.touch()
+        assert up.process.wait(timeout=20) == 143
+    else:
+        with pytest.raises(subprocess.TimeoutExpired):
+            up.process.wait(timeout=1)  # it waits for the call
+        up.process.terminate()  # again: now
+        assert up.process.wait(timeout=5) == 143
+        gate.touch()
+    shown = program("calls", "show", call.object_id, "--json", MINIMODAL_HOME=str(own_home))
+    assert json.loads(shown.stdout)["call"]["state"] == ("ok" if finishes else "running")
+    with running(own_home, "up") as again:
+        again.wait_for("Ready in")
+        assert call.get(timeout=30) == 1
+
+
 def test_calls_cancel(up: Running, program: Program, own_home: Path, tmp_path: Path) -> None:
     call = minimodal.Function.from_name("shop", "meet").spawn(str(tmp_path / "never"))
     done = program("calls", "cancel", call.object_id, MINIMODAL_HOME=str(own_home))
@@ -228,7 +255,7 @@ def test_up_notices_what_is_done_without_it(up: Running, own_home: Path) -> None
     up.wait_for("stopped shop")
 
 
-def test_a_home_that_is_removed_ends_up(up: Running, own_home: Path) -> None:
+def test_f103_a_home_that_is_removed_ends_up(up: Running, own_home: Path) -> None:
     """F103: the path is named, within seconds."""
     shutil.rmtree(own_home)
     assert up.process.wait(timeout=15) == 1

@@ -96,6 +96,37 @@ def test_f41_a_call_that_kills_its_engine_ends_in_the_dead_letters(
     assert marks.read_text().count("killed") == 4
 
 
+def test_dead_letters_are_looked_at_retried_and_purged(own_home: Path) -> None:
+    from tests.deploy import functions
+
+    with Host(load_config({"backend": "process", "home": own_home})):
+        functions.app.deploy()
+        for _ in range(3):
+            with pytest.raises(TypeError):
+                functions.double.spawn("a", b="c").get(timeout=30)  # type: ignore[call-arg]
+        letters = minimodal.DeadLetter.list()
+        assert [letter.function for letter in letters] == ["shop/double"] * 3
+        assert letters == minimodal.DeadLetter.list(function="shop/double")
+        assert minimodal.DeadLetter.list(function="shop/other") == []
+        first = minimodal.DeadLetter.from_id(letters[0].call_id)
+        assert first.input() == (("a",), {"b": "c"})
+        assert first.error.startswith("TypeError: ")
+        [attempt] = first.attempts()
+        assert (attempt.number, attempt.lost) == (1, False)
+        assert "TypeError" in attempt.traceback
+        with pytest.raises(TypeError):
+            first.retry().get(timeout=30)
+        with pytest.raises(NotFoundError):
+            first.retry()
+        assert len(minimodal.DeadLetter.list()) == 3, "its successor took its place"
+        letters[1].purge()
+        for call in minimodal.DeadLetter.retry_all(function="shop/double"):
+            with pytest.raises(TypeError):
+                call.get(timeout=30)
+        assert minimodal.DeadLetter.purge_all() == 2
+        assert minimodal.DeadLetter.list() == []
+
+
 def test_leaving_the_app_cancels_what_was_spawned(own_home: Path, tmp_path: Path) -> None:
     from tests.durability import script
 

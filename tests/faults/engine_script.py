@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import minimodal
 from minimodal.host import Host
@@ -70,6 +73,69 @@ def freeze() -> None:
         say(call.get(timeout=20), bounded.remote(0))
 
 
+def _until_works(call: Callable[[], str]) -> float:
+    """Seconds until a call that needs a new container ends well; refusals are tried again."""
+    started = time.monotonic()
+    while True:
+        try:
+            call()
+            return time.monotonic() - started
+        except minimodal.Error:
+            time.sleep(0.1)
+
+
+def _scarce(take: Callable[[], Callable[[], object]]) -> None:
+    """`take()` takes what there is of something, and gives what lifts that again."""
+    with Host(), app.run():
+        say("warm", work.remote(0))
+        cold = work.with_options(env={"COLD": "1"})
+        lift = take()
+        try:
+            meanwhile = cold.spawn(0).get(timeout=3)
+        except (minimodal.Error, TimeoutError, OSError) as error:
+            meanwhile = f"{type(error).__name__}: {error}"
+        lift()
+        say(meanwhile, _until_works(lambda: cold.remote(0)))
+        say("lifted", work.remote(0))
+        sys.stdin.read()
+
+
+def descriptors() -> None:
+    """No descriptor is free for a while."""
+
+    def take() -> Callable[[], None]:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        used = len(os.listdir("/proc/self/fd"))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 10, limit[1]))
+        files = []
+        try:
+            while True:
+                files.append(open(os.devnull))
+        except OSError:
+            pass
+
+        def lift() -> None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+            for file in files:
+                file.close()
+
+        return lift
+
+    _scarce(take)
+
+
+def processes(group: str) -> None:
+    """No process may be started for a while."""
+    limit = Path(group) / "pids.max"
+    (limit.parent / "cgroup.procs").write_text(str(os.getpid()))
+
+    def take() -> Callable[[], None]:
+        limit.write_text("1")
+        return lambda: limit.write_text("max")
+
+    _scarce(take)
+
+
 def crash() -> None:
     """A callback of ours raises."""
     with Host() as host, app.run():
@@ -122,9 +188,9 @@ def phase(name: str) -> None:
 
 def main() -> None:
     mode, *arguments = sys.argv[1:]
-    {"serve": serve, "freeze": freeze, "crash": crash, "unlocked": unlocked, "phase": phase}[mode](
-        *arguments
-    )
+    modes = (serve, freeze, crash, unlocked, phase, descriptors, processes)
+    run = {each.__name__: each for each in modes}[mode]
+    run(*arguments)  # type: ignore[operator]  # each takes its own
 
 
 if __name__ == "__main__":

@@ -123,6 +123,13 @@ def write_odd_logs() -> str:
     return "fine"
 
 
+class Slow:
+    """Whoever unpickles it waits."""
+
+    def __reduce__(self) -> Any:
+        return time.sleep, (1.0,)
+
+
 class Canary:
     """Says that somebody unpickled it."""
 
@@ -205,6 +212,7 @@ DEEDS = {
     "list": lambda n: list(range(n)),
     "nested": nested,
     "canary": Canary,
+    "slow": Slow,
     "send": send_frame,
     "connect": open_connections,
 }

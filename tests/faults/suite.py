@@ -28,14 +28,14 @@ class Platform:
     def __init__(self, host: Host, backend: str) -> None:
         self.host = host
         self.backend = backend
-        self.victim: Function[Any, Any] = functions.do
+        self.victim: Function[Any, Any, Any] = functions.do
         self._threads = ThreadPoolExecutor(16, "caller")
 
     @property
     def engine(self) -> Engine:
         return self.host.engine
 
-    def start(self, function: Function[Any, Any], *args: Any) -> Future[Any]:
+    def start(self, function: Function[Any, Any, Any], *args: Any) -> Future[Any]:
         """`function.remote(*args)` in a thread of its own."""
         return self._threads.submit(function.remote, *args)
 

@@ -164,7 +164,7 @@ def describe(item: pytest.Item) -> None:
     where = next((each for each in chosen if each in ("docker", "bubblewrap", "process")), "")
     name = getattr(item, "originalname", None) or item.name
     for row in rows_of(name, item.iter_markers("fault")):
-        item.user_properties.append(("row", row._replace(where=str(where))))
+        item.user_properties.append(("row", tuple(row._replace(where=str(where)))))
 
 
 def show(reporter: Any, config: pytest.Config) -> None:

@@ -46,7 +46,7 @@ def test_f01_executor_dies_mid_call(platform: Platform, events: Watch, seen: See
     expected="its call ends at timeout + 2 s, the executor is replaced, neighbours unharmed",
 )
 def test_f07_executor_frozen(platform: Platform, events: Watch, seen: Seen) -> None:
-    victim = platform.victim = do.with_options(timeout=1)
+    victim = platform.victim = do.with_options(timeout=1, startup_timeout=30)
     call = platform.start(victim, "wait")
     executor = HostProcess.of(events.line("who"))
     executor.signal(signal.SIGSTOP)
@@ -158,7 +158,7 @@ def test_f19_user_code_forks(platform: Platform, seen: Seen) -> None:
 )
 @pytest.mark.parametrize("how", ["gil", "mask"])
 def test_f20_deaf_executor(platform: Platform, seen: Seen, how: str) -> None:
-    victim = platform.victim = do.with_options(timeout=1)
+    victim = platform.victim = do.with_options(timeout=1, startup_timeout=30)
     before = HostProcess.of(victim.remote("who")).parent
     started = time.monotonic()
     with pytest.raises(FunctionTimeoutError):

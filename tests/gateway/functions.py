@@ -299,7 +299,7 @@ def broken():
     raise OSError("no disk for this app")
 
 
-@app.cls(timeout=30)
+@app.cls(timeout=30, max_containers=1)
 class Shelf:
     kind: str = minimodal.parameter()
     size: int = minimodal.parameter(default=2)

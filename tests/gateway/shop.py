@@ -177,6 +177,20 @@ def point(x: int, y: int = 2) -> dict:
     return {"sum": x + y}
 
 
+@app.cls(image=image)
+class Till:
+    factor: int = minimodal.parameter(default=2)
+
+    @minimodal.enter()
+    def open(self) -> None:
+        self.takings = 0
+
+    @minimodal.fastapi_endpoint(label="till")
+    def take(self, amount: int) -> dict:
+        self.takings += amount * self.factor
+        return {"takings": self.takings}
+
+
 @app.function()
 @minimodal.fastapi_endpoint(label="without")
 def without() -> str:

@@ -157,6 +157,15 @@ def test_a_fastapi_endpoint(gateway: int) -> None:
         assert client.get("/point").status_code == 405
 
 
+def test_a_fastapi_endpoint_of_a_class(gateway: int) -> None:
+    with httpx.Client(base_url=f"http://localhost:{gateway}", timeout=60) as client:
+        assert client.get("/till?amount=3").json() == {"takings": 6}
+        assert client.get("/till?amount=3&factor=10").json() == {"takings": 30}
+        assert client.get("/till?amount=1").json() == {"takings": 8}
+        assert client.get("/till").status_code == 422, "FastAPI's own words"
+        assert "factor" in client.get("/till?amount=1&factor=x").text
+
+
 def test_a_fastapi_endpoint_without_fastapi_says_what_to_do(gateway: int) -> None:
     answer = httpx.get(f"http://localhost:{gateway}/without", timeout=60)
     assert answer.status_code == 500

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from minimodal.gateway.seam import Ask
 
 FRESH = 0.8  # seconds that one snapshot is good for
-CALLS = 1000
+CALLS = 500
 SPAN = 120.0  # seconds of the lanes
 SINCE = object()  # stands for the time of `SPAN` ago
 
