@@ -9,6 +9,7 @@ from typing import Any
 
 from . import context, pickling
 from .call import FunctionCall
+from .errors import NotFoundError
 from .face import both, both_function
 
 
@@ -57,9 +58,10 @@ class DeadLetter:
     @both
     async def retry(self) -> FunctionCall[Any]:
         """Run it again, as a new call with the same input. Raises NotFoundError if it is gone."""
-        await context.ask("dlq.show", id=self.call_id)
-        reply = await context.ask("dlq.retry", ids=[self.call_id])
-        return FunctionCall(reply.fields["calls"][0])
+        calls = (await context.ask("dlq.retry", ids=[self.call_id])).fields["calls"]
+        if not calls:
+            raise NotFoundError(f"there is no dead letter {self.call_id}")
+        return FunctionCall(calls[0])
 
     @both
     async def purge(self) -> None:

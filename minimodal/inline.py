@@ -9,15 +9,14 @@ from .errors import InvalidError
 
 BLOCK = re.compile(r"^# /// script\s*$(?P<content>(?:\n#(?: .*)?$)*?)\n# ///\s*$", re.M)
 DEPENDENCIES = re.compile(r"^dependencies\s*=\s*\[", re.M)
-OURSELVES = re.compile(
-    r"(?i)mini-?modal\b"
-)  # in containers already; the index has another of the name
+# In containers already; the index has another of the name.
+OURSELVES = re.compile(r"(?i)mini[-_]?modal(?![\w.-])")
 
 
 def inline_dependencies(path: str | None) -> list[str]:
     """The packages that the script at `path` declares, without minimodal itself.
 
-    None where it has no such block. Raises InvalidError where the list cannot be read.
+    None of them where it has no such block. Raises InvalidError where the list cannot be read.
     """
     try:
         with open(path or "", encoding="utf-8") as file:

@@ -8,12 +8,11 @@ and tests may be sync, or run on any asyncio loop. `-p no:minimodal` turns it of
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -82,7 +81,7 @@ class Platforms:
             os.environ.pop(name, None)
         os.environ.update(self._environ)
         if self._temporary:
-            remove_tree(self.home)
+            _remove(self.home)
 
     def new_home(self) -> Path:
         """State for one test; what is built is shared by all."""
@@ -106,6 +105,13 @@ class Platforms:
             host.subscribe(Printer().event)
 
 
+def _remove(directory: Path) -> None:
+    from .images.layer_store import remove_tree
+
+    with suppress(OSError):  # what is not ours stays in the temporary directory
+        remove_tree(directory)
+
+
 def _forget_settings(environ: dict[str, str]) -> None:
     """The user's settings are not the tests'; what is no setting may be meant for them."""
     from .config import settings
@@ -113,20 +119,6 @@ def _forget_settings(environ: dict[str, str]) -> None:
     for name, _ in settings():
         if f"MINIMODAL_{name.upper()}" in environ:
             del os.environ[f"MINIMODAL_{name.upper()}"]
-
-
-def remove_tree(directory: Path) -> None:
-    """Remove it, with the directories that an overlay made unreadable."""
-
-    def open_up(_: Any, path: str, __: Any) -> None:
-        try:
-            os.chmod(path, 0o700)
-            shutil.rmtree(path, ignore_errors=True)
-            os.rmdir(path)
-        except OSError:
-            pass  # gone, or not ours
-
-    shutil.rmtree(directory, onerror=open_up)
 
 
 # --- fixtures -------------------------------------------------------------------------------------
@@ -259,7 +251,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
         if item.config.stash[PLATFORMS].session_engine:  # its containers come and go meanwhile
             left = [leak for leak in left if leak.kind not in ("processes", "files")]
         if not left:
-            remove_tree(item.stash[HOME])
+            _remove(item.stash[HOME])
         logs = item.config.stash[PLATFORMS].logs
         left += logs.living() if logs is not None and calls is None else []
     allowed = [mark.args for mark in item.iter_markers("minimodal_allow_leaks")]

@@ -41,8 +41,12 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def ctrl_c_works() -> None:
-    """A shell starts what it puts in the background with SIGINT ignored, and that is inherited."""
+    """What a shell puts in the background has SIGINT ignored, and that is inherited."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if (
+        signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    ):  # as nohup does; a handler is not inherited
+        signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .failure import UsageError
 from .group import confirm
@@ -103,19 +102,13 @@ def size_of(path: Path) -> int:
 
 
 def remove(path: Path) -> None:
-    """Remove a tree, with the directories that an overlay made unreadable. Raises UsageError."""
+    """Remove a file or a tree, with what an overlay made unreadable. Raises UsageError."""
+    from minimodal.images.layer_store import remove_tree
 
-    def open_up(_: Any, failed: str, __: Any) -> None:
-        try:
-            os.chmod(failed, 0o700)
-            shutil.rmtree(failed, ignore_errors=True)
-            os.rmdir(failed)
-        except OSError:
-            pass  # what is still there is said below
-
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, onerror=open_up)
-    else:
-        path.unlink(missing_ok=True)
-    if path.exists():
-        raise UsageError(f"{path} cannot be removed: a part of it is not yours.", code=1)
+    try:
+        if path.is_dir() and not path.is_symlink():
+            remove_tree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be removed: {error}.", code=1) from error

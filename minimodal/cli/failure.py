@@ -11,6 +11,7 @@ import select
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
+from types import ModuleType
 
 from minimodal.errors import Error, ImageBuildError, InvalidError, RuntimeUnavailable
 from minimodal.tracebacks import PACKAGE
@@ -135,6 +136,9 @@ def advice_on(error: BaseException) -> str:
         if callable(obj) and name in CALLS and not type(obj).__module__.startswith("minimodal"):
             called = getattr(obj, "__name__", "it")
             return f"@app.function() above {called}: a plain function has no .{name}"
+        if isinstance(obj, ModuleType) and obj.__name__.startswith("minimodal."):
+            # Once something of ours has imported it, `minimodal.image` is a module.
+            obj, name = sys.modules["minimodal"], obj.__name__.partition(".")[2]
         if type(obj).__module__.startswith("minimodal") or obj is sys.modules.get("minimodal"):
             names = {each.lower(): each for each in dir(obj) if not each.startswith("_")}
             near = nearest(name.lower(), names)

@@ -6,7 +6,10 @@ Each has `schema`, `at` (ISO 8601, UTC), `kind` and `name`, and what that kind h
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -54,39 +57,49 @@ class Events(Progress):
         return self.apply("map", state.function, now, fields)
 
 
-class Lines:
+class Lines(io.TextIOBase):
     """sys.stdout or sys.stderr under `--json`: what the script itself prints is an event a line."""
+
+    encoding = "utf-8"
 
     def __init__(self, screen: Screen, name: str) -> None:
         self._screen = screen
         self._name = name
         self._rest = ""
+        self._lock = threading.Lock()
+        self.buffer = _Buffer(self)
+
+    def writable(self) -> bool:
+        return True
 
     def write(self, text: str) -> int:
-        *lines, self._rest = (self._rest + text).split("\n")
-        for line in lines:
-            self._say(line)
+        with self._lock:
+            *lines, self._rest = (self._rest + text).split("\n")
+            for line in lines:
+                self._say(line)
         return len(text)
-
-    def writelines(self, lines: Any) -> None:
-        for line in lines:
-            self.write(line)
-
-    def flush(self) -> None:
-        """A line that is not ended yet waits for its end."""
-
-    def isatty(self) -> bool:
-        return False
-
-    @property
-    def encoding(self) -> str:
-        return "utf-8"
 
     def close(self) -> None:
         """The run ends: what was left without a newline is a line too."""
-        if self._rest:
-            self._say(self._rest)
-            self._rest = ""
+        with self._lock:
+            rest, self._rest = self._rest, ""
+            if rest:
+                self._say(rest)
 
     def _say(self, text: str) -> None:
         self._screen.publish("output", "", time.time(), stream=self._name, text=text)
+
+
+class _Buffer(io.RawIOBase):
+    """`sys.stdout.buffer` under `--json`: bytes are shown as text."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._lines.write(self._decoder.decode(bytes(data)))
+        return len(data)

@@ -85,7 +85,7 @@ def _count(name: str, text: Any) -> Any:
         return text
     if text.lower() == "none":
         return None
-    if not text.isdigit():
+    if not text.isdecimal():
         option = "--" + name.replace("_", "-")
         raise UsageError(f"{option} {text!r} is no number.", hint=f"{option} 8, or {option} none")
     return int(text)

@@ -13,7 +13,7 @@ from minimodal.types import WebEndpoint, WebRoute
 from . import answers
 from .answers import Answer
 from .headers import value
-from .hosts import Goal, Kind, goal_of
+from .hosts import Goal, Kind, goal_of, name_of
 from .http_exchange import Cut, HttpExchange
 from .limits import Limits
 from .websocket_exchange import WebSocketExchange, deny
@@ -71,6 +71,10 @@ class Gateway:
         if goal.route is None:
             await refuse(scope, send, self._nowhere(goal, host, method))
             return
+        elsewhere = own_origin(scope, goal)
+        if elsewhere is not None:
+            await refuse(scope, send, Answer(307, "", ((b"location", elsewhere),)))
+            return
         if goal.route.endpoint.requires_auth:
             refusal = self._guard.endpoint_refusal(scope)
             if refusal is not None:
@@ -119,6 +123,24 @@ def url_of(endpoint: WebEndpoint, port: int, by_name: bool) -> str:
     if by_name:
         return f"http://{endpoint.label}.localhost:{port}{path}"
     return f"http://localhost:{port}/{endpoint.label}{path}"
+
+
+def own_origin(scope: Any, goal: Goal) -> bytes | None:
+    """Where a browser is sent that opens the path form: to a host name of the endpoint's own.
+
+    Its scripts would else have the origin of the platform, which asks nobody on loopback for a token.
+    Programs, and browsers under another name than loopback's, are served where they ask.
+    """
+    headers = scope["headers"]
+    host = value(headers, b"host") or ""
+    is_local = name_of(host) == "localhost" or name_of(host).startswith("127.")
+    is_page = value(headers, b"sec-fetch-mode") == "navigate"
+    if goal.route is None or not goal.prefix or not is_local or not is_page:
+        return None
+    port = host.rpartition(":")[2]
+    path = (scope["raw_path"] or b"/")[len(goal.prefix) :] or b"/"
+    query = b"?" + scope["query_string"] if scope["query_string"] else b""
+    return f"http://{goal.route.endpoint.label}.localhost:{port}".encode() + path + query
 
 
 async def refuse(scope: Any, send: Any, answer: Answer) -> None:

@@ -41,7 +41,7 @@ def refusal_of(monkeypatch: pytest.MonkeyPatch, host: str) -> str:
     start = time.monotonic()
     with short_home() as home, pytest.raises(RuntimeUnavailable) as raised:
         anyio.run(main, home)
-    assert time.monotonic() - start < 4
+    assert time.monotonic() - start < 10
     return str(raised.value)
 
 

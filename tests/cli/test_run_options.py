@@ -103,6 +103,7 @@ def f(x: int):
 @app.local_entrypoint()
 def main(fail: bool = False):
     print("out")
+    sys.stdout.buffer.write("bytes é\\n".encode())
     print("no newline", end="", file=sys.stderr)
     list(f.map([1, 2, 0], return_exceptions=not fail))
 """
@@ -127,6 +128,7 @@ def test_json_is_one_event_a_line_and_nothing_else_on_stdout(
     assert sorted(each["text"] for each in by_kind["log"]) == ["in 0", "in 1", "in 2"]
     assert {(each["stream"], each["text"]) for each in by_kind["output"]} == {
         ("stdout", "out"),
+        ("stdout", "bytes é"),
         ("stderr", "no newline"),
     }
     [ended] = [each for each in by_kind["map"] if each["finished"]]

@@ -214,7 +214,7 @@ def test_up_drains_when_it_is_terminated(
         with pytest.raises(subprocess.TimeoutExpired):
             up.process.wait(timeout=1)  # it waits for the call
         up.process.terminate()  # again: now
-        assert up.process.wait(timeout=5) == 143
+        assert up.process.wait(timeout=20) == 143
         gate.touch()
     shown = program("calls", "show", call.object_id, "--json", MINIMODAL_HOME=str(own_home))
     assert json.loads(shown.stdout)["call"]["state"] == ("ok" if finishes else "running")

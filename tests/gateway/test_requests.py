@@ -201,6 +201,18 @@ def test_a_server_behind_a_port(http: httpx.Client) -> None:
     assert missing.status_code == 404
 
 
+def test_a_browsers_page_has_an_origin_of_its_own(http: httpx.Client, base: str) -> None:
+    """Else its scripts might use the platform, which asks nobody on loopback for a token."""
+    navigates = {"sec-fetch-mode": "navigate"}
+    answer = http.get("/everything/a/b?q=1", headers=navigates, follow_redirects=False)
+    port = httpx.URL(base).port
+    assert answer.status_code == 307
+    assert answer.headers["location"] == f"http://everything.localhost:{port}/a/b?q=1"
+    by_name = {**navigates, "host": f"everything.localhost:{port}"}
+    assert http.get("/", headers=by_name, follow_redirects=False).status_code == 200
+    assert http.get("/everything/", follow_redirects=False).status_code == 200
+
+
 def test_what_is_nowhere(http: httpx.Client) -> None:
     response = http.get("/no-such-label/")
     assert response.status_code == 404

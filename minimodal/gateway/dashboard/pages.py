@@ -74,7 +74,7 @@ async def calls(s: Snapshot, ask: Ask, given: Fields) -> Page:
     for name in ("function", "app"):
         if given.get(name):
             fields[name] = given[name]
-    if given.get("since", "").isdigit():
+    if given.get("since", "").isdecimal():
         fields["since"] = s.now - int(given["since"])
     try:
         rows = (await ask("call.list", **fields)).fields["calls"]
@@ -121,7 +121,7 @@ async def function(s: Snapshot, ask: Ask, given: Fields) -> Page:
     if s.of(key, "schedule.list", "schedules", "key"):
         parts.append(Part("schedules", "Schedule", sections.schedules(s, key)))
     plain = name.partition("~")[0]
-    return Page(plain, parts, {"function": plain}, "/")
+    return Page(plain, parts, {"app": key.partition("/")[0], "function": plain}, "/")
 
 
 async def workers(s: Snapshot, ask: Ask, given: Fields) -> Page:

@@ -37,9 +37,6 @@ class Snapshot:
         found: list[dict[str, Any]] = self.answers.get(op, {}).get(name, [])
         return found
 
-    def has(self, op: str) -> bool:
-        return op in self.answers
-
     def of(self, key: str, op: str, name: str, field: str = "function") -> list[dict[str, Any]]:
         """Rows of one function."""
         return [row for row in self.rows(op, name) if row.get(field) == key]
@@ -51,7 +48,6 @@ class Snapshot:
 
 QUESTIONS: dict[str, dict[str, Any]] = {
     "engine.info": {},
-    "app.list": {},
     "function.list": {},
     "function.tally": {},
     "container.list": {"since": SINCE},

@@ -76,7 +76,7 @@ class Dashboard:
     async def _live(self, request: Request) -> Response:
         at = urlsplit(request.query_params.get("at", "/"))
         seen = request.headers.get("last-event-id") or request.query_params.get("after", "")
-        after = int(seen) if seen.isdigit() else None
+        after = int(seen) if seen.isdecimal() else None
         query = dict(parse_qsl(at.query))
         stream = self._stream(at.path, query, after)
         headers = {"cache-control": "no-store"}

@@ -13,7 +13,7 @@ def slow_add(a, b, delay=0.0):
     return a + b, modal.current_function_call_id(), modal.current_input_id()
 
 
-@app.function(timeout=1)
+@app.function(timeout=1, startup_timeout=30)
 def forever():
     time.sleep(100)
 

@@ -34,7 +34,7 @@ def wsgi():
 @app.function()
 @modal.web_server(port=18437, startup_timeout=20)
 def server():
-    subprocess.Popen("python3 -m http.server 18437 --bind 0.0.0.0", shell=True)
+    subprocess.Popen("python3 -m http.server 18437 --bind 127.0.0.1", shell=True)
 
 
 def get(url):
