@@ -12,6 +12,7 @@ import argparse
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import minimodal
@@ -255,7 +257,17 @@ def soak(options: argparse.Namespace, home: Path) -> int:
     second = outcomes(load.accepted)
     after = {"engine": engine_figures(up), "client": figures(os.getpid())}
     code = up.stop()
+    print("retried {}, {} times because their container or engine went away".format(*retried(home)))
     return report(load, first, second, before, after, code)
+
+
+def retried(home: Path) -> tuple[int, int]:
+    """Calls on record that had more than one attempt, and the attempts that were lost."""
+    store = home / "state" / "minimodal.db"
+    with closing(sqlite3.connect(store)) as db:
+        sql = "SELECT count(*), coalesce(sum(losses), 0) FROM calls WHERE attempt > 1"
+        calls, losses = db.execute(sql).fetchone()
+    return calls, losses
 
 
 def report(
