@@ -17,7 +17,7 @@ from minimodal.errors import NotFoundError, StateError
 from minimodal.failpoints import FailpointError, failpoint
 from minimodal.types import Buffer
 
-from .trouble import disk_full, free_bytes
+from .trouble import Damaged, disk_full, free_bytes
 
 GRACE = 24 * 3600.0  # seconds that an unmentioned blob is kept: between `put` and its row
 
@@ -59,7 +59,7 @@ class Blobs:
             except OSError as error:
                 raise _in_words(error, path) from error
             if hashlib.sha256(data).hexdigest() != digest:
-                raise StateError(
+                raise Damaged(
                     f"the file {place} is damaged: its content is not that of digest {digest}. What "
                     "refers to it is lost; the rest is not touched."
                 )

@@ -6,7 +6,8 @@ Put together of the events, so an old build may have lost its first lines.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from minimodal.protocols import Reply
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 LINES = 400  # of one build that are shown
 
-_DONE = re.compile(r"step (\d+) of \d+: done in ([\d.]+) s")
+_DONE = re.compile(r"step (\d+) of \d+: .*: done in ([\d.]+) s")
 _CACHED = re.compile(r"steps 1 to (\d+) of \d+: cached")
 
 
@@ -45,7 +46,7 @@ def _builds(engine: Engine) -> dict[str, dict[str, Any]]:
             build = found[event.name] = _new(event.name, event.at)
         match event.kind:
             case "image.build":
-                build["lines"] = [*build["lines"], event.fields["text"]][-LINES:]
+                build["lines"].append(event.fields["text"])
             case "image.built":
                 build |= {"state": "ready", "seconds": event.fields["seconds"]}
             case "image.failed":
@@ -60,7 +61,8 @@ def _builds(engine: Engine) -> dict[str, dict[str, Any]]:
                 found[name]["functions"].append(pool.key)
     for name, build in found.items():
         if name in specs:
-            build["layers"] = _layers(specs[name], build["lines"])
+            build["layers"] = layers_of(specs[name], build["lines"])
+        build["lines"] = list(build["lines"])
     return dict(reversed(found.items()))
 
 
@@ -71,13 +73,13 @@ def _new(name: str, at: float) -> dict[str, Any]:
         "started": at,
         "seconds": None,
         "error": "",
-        "lines": [],
+        "lines": deque(maxlen=LINES),
         "layers": [],
         "functions": [],
     }
 
 
-def _layers(spec: ImageSpec, lines: list[str]) -> list[dict[str, Any]]:
+def layers_of(spec: ImageSpec, lines: Iterable[str]) -> list[dict[str, Any]]:
     """Each step in words, and the seconds that it took; None: it was there already."""
     made = {int(found[1]): float(found[2]) for line in lines if (found := _DONE.fullmatch(line))}
     cached = max((int(f[1]) for line in lines if (f := _CACHED.fullmatch(line))), default=0)

@@ -21,6 +21,7 @@ from .calls import ON_RECORD, LiveCall, Waiter, failed
 from .history import Retention
 from .pool import MAX_LOSSES
 from .records import is_small
+from .trouble import Damaged
 
 if TYPE_CHECKING:
     from minimodal.home import Home
@@ -167,10 +168,15 @@ class Durable:
 
     async def _attempt_started(self, live: LiveCall) -> bool:
         """Record that the next attempt begins. False where the call is not to be run now."""
+        on_record = live.call.payload is ON_RECORD
         try:
+            if not await self._has_input(live):
+                return False
             ours = await self.store.attempt_started(live.call.id, live.attempt + 1)
         except StateError as error:  # the disk is full, or the like: the call can wait
             log.error("%s waits: %s", live.call.id, error)
+            if on_record:
+                live.call.payload = ON_RECORD
             live.pool.left(live)
             if not live.decided:
                 live.pool.retry_later(live, RECORD_AGAIN)
@@ -181,7 +187,7 @@ class Durable:
         if ours:
             live.attempt += 1
             live.cleared = True
-            return await self._has_input(live)
+            return True
         live.pool.left(
             live
         )  # cancelled by another process, or taken over: what is on record counts
@@ -189,11 +195,12 @@ class Durable:
         return False
 
     async def _has_input(self, live: LiveCall) -> bool:
-        """Read the input of a call that waited without. False: it is damaged, so the call is lost."""
+        """Read the input of a call that waited without. False: it is damaged, so the call is
+        lost. Raises StateError where it cannot be read just now."""
         if live.call.payload is ON_RECORD:
             try:
                 live.call.payload = await self.store.input(live.call.id)
-            except Error as error:
+            except (NotFoundError, Damaged) as error:
                 words = f"the input of {live.call.id} cannot be read: {error}"
                 live.pool.left(live)
                 self._engine.finish(live, failed(CallState.LOST, "CallLost", words, live.attempt))

@@ -266,9 +266,11 @@ class Engine:
         live = self.admit(call, pool)
         try:
             pool.submit(live)
-        except Error:
+        except Error as error:
             pool.unfinished -= 1
             del self.calls[call.id]
+            outcome = failed(CallState.ERROR, name_of(error), str(error))
+            self.traces.ended(live, outcome, self.loop.time())
             raise
         return live
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickletools
 import reprlib
+from itertools import islice
 from typing import Any
 
 from minimodal.asgi_messages import unpack
@@ -56,23 +57,39 @@ def _guarded(payload: Payload, words: Any) -> str:
 def _call_words(made: Any) -> str:
     args, kwargs = made
     return ", ".join(
-        [*map(_words.repr, args), *(f"{name}={_words.repr(each)}" for name, each in kwargs.items())]
+        [
+            *map(_words.repr, islice(args, 20)),
+            *(f"{_name(n)}={_words.repr(each)}" for n, each in islice(kwargs.items(), 20)),
+        ]
     )
+
+
+def _name(key: Any) -> str:
+    """Of an argument or attribute."""
+    return key if isinstance(key, str) else _words.repr(key)
 
 
 class Made:
     """Stands for an object: the name of what makes it, and with what."""
 
     def __init__(self, name: str, args: tuple[Any, ...] | None = None) -> None:
-        self.name = name
+        self.name = name[:200]
         self.args = args
         self.state: Any = None
+
+
+def _key(item: Any) -> Any:
+    """A key or an item of a set as one that is quickly hashed and short: a tuple of a hostile pickle
+    may hold itself a thousand times over."""
+    if isinstance(item, str | bytes | int | float | type(None) | Made):
+        return item
+    return Made("…")
 
 
 class _Words(reprlib.Repr):
     def __init__(self) -> None:
         super().__init__()
-        self.maxlevel = 4
+        self.maxlevel = 3
         self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxfrozenset = 10
         self.maxstring = self.maxother = 200
 
@@ -87,7 +104,8 @@ class _Words(reprlib.Repr):
             state = state[1] if isinstance(state[1], dict) else state[0]
         if isinstance(state, dict):
             inside += [
-                f"{key}={self.repr1(each, level - 1)}" for key, each in list(state.items())[:10]
+                f"{_name(key)}={self.repr1(each, level - 1)}"
+                for key, each in list(state.items())[:10]
             ]
         return f"{made.name}({', '.join(inside)})"
 
@@ -173,10 +191,10 @@ class _Machine:
 
     def _dict(self, _: Any) -> None:
         items = self._since_mark()
-        self.stack.append(dict(zip(items[::2], items[1::2], strict=True)))
+        self.stack.append(dict(zip(map(_key, items[::2]), items[1::2], strict=True)))
 
     def _frozenset(self, _: Any) -> None:
-        self.stack.append(frozenset(self._since_mark()))
+        self.stack.append(frozenset(map(_key, self._since_mark())))
 
     def _append(self, _: Any) -> None:
         item = self.stack.pop()
@@ -192,18 +210,18 @@ class _Machine:
     def _additems(self, _: Any) -> None:
         items = self._since_mark()
         if isinstance(self.stack[-1], set):
-            self.stack[-1].update(items)
+            self.stack[-1].update(map(_key, items))
 
     def _setitem(self, _: Any) -> None:
         key, item = self.stack[-2:]
         del self.stack[-2:]
         if isinstance(self.stack[-1], dict):
-            self.stack[-1][key] = item
+            self.stack[-1][_key(key)] = item
 
     def _setitems(self, _: Any) -> None:
         items = self._since_mark()
         if isinstance(self.stack[-1], dict):
-            self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
+            self.stack[-1].update(zip(map(_key, items[::2]), items[1::2], strict=True))
 
     # --- the memo ------------------------------------------------------------------------------------
 
@@ -227,6 +245,8 @@ class _Machine:
     def _stack_global(self, _: Any) -> None:
         module, name = self.stack[-2:]
         del self.stack[-2:]
+        if not (isinstance(module, str) and isinstance(name, str)):
+            raise ValueError("a name that is none")
         self._global(f"{module} {name}")
 
     def _reduce(self, _: Any) -> None:

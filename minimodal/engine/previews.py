@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from minimodal.errors import Error
-from minimodal.types import EMPTY
+from minimodal.types import EMPTY, Payload
 
 from . import peek
 from .masking import Mask
@@ -33,17 +33,26 @@ async def previews(
     known = ended or live
     web = known is not None and known.call.web
     pool = known.pool if known is not None else engine.pools.get(row["function"])
+    shown_input: Payload | None = given
+    shown_value: Payload | None = value
     try:
-        if not value.data and row["state"] == "ok" and row["durable"]:
-            outcome = await engine.durable.store.outcome(row["id"])
-            value = (outcome and outcome.value) or EMPTY
-        if not given.data and row["dead"]:
-            given = (await engine.durable.store.dead_letters.show(row["id"])).input
+        wants_value = not value.data and row["state"] == "ok" and row["durable"]
+        wants_input = not given.data and row["dead"]
+        if wants_value or wants_input:
+            kept = await engine.durable.store.small(row["id"])
+            shown_input = kept[0] if wants_input else given
+            shown_value = kept[1] if wants_value else value
         secrets = pool.spec.secrets if pool is not None else ()
         mask = Mask((await engine.objects.secrets.resolve(secrets)).values())
     except Error:
         return {"input": None, "value": None}  # it has expired, or its secrets are gone
     return {
-        "input": mask.text(peek.arguments(given, web=web)) if given.data else None,
-        "value": mask.text(peek.value(value)) if value.data and not web else None,
+        "input": _shown(shown_input, mask, lambda it: peek.arguments(it, web=web)),
+        "value": None if web else _shown(shown_value, mask, peek.value),
     }
+
+
+def _shown(payload: Payload | None, mask: Mask, words: Callable[[Payload], str]) -> str | None:
+    if payload is None:
+        return "(too long to be shown)"
+    return mask.text(words(payload)) if payload.data else None

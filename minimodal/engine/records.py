@@ -183,6 +183,15 @@ def unpack(packed: bytes, blobs: Blobs) -> Payload:
     return Payload(data, tuple(buffers))
 
 
+def in_row(packed: bytes) -> Payload | None:
+    """A value's pickle without its buffers; None: it is in a file, which is not touched."""
+    if packed[:1] == _PLAIN:
+        return Payload(packed[1:])
+    elsewhere, nbytes = _PART.unpack_from(packed, 1)
+    start = 1 + _PART.size
+    return None if elsewhere else Payload(packed[start : start + nbytes])
+
+
 def _parts(packed: bytes, blobs: Blobs) -> Iterable[bytes]:
     position = 1
     while position < len(packed):

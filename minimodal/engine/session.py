@@ -396,6 +396,7 @@ class Session:
         engine = self.pool.engine
         engine.gone.append(Gone(self, engine.loop.time(), "" if asked else str(reason)))
         self.pool.session_ended(self, reason)
+        self.secrets, self.mask = {}, NOTHING  # it is remembered, they are not
 
 
 class Gone(NamedTuple):

@@ -25,11 +25,15 @@ class Stacks:
     def __init__(self, slot: Slot) -> None:
         self._slot = slot
         self._came = anyio.Event()
+        self._waiting = 0
         self._threads: list[dict[str, Any]] = []
         self._seq: int | None = None  # of the call that they are of; None: of the process
 
     def answer(self, frame: Frame, seq: int | None) -> None:
-        """A STACK frame of the supervisor, or of the executor about the call `seq`."""
+        """A STACK frame of the supervisor, or of the executor about the call `seq`; nothing is
+        read of one that nobody asked for."""
+        if not self._waiting:
+            return
         self._threads = [_checked(each) for each in json.loads(frame.meta)[:MAX_THREADS]]
         self._seq = seq
         self._came.set()
@@ -37,12 +41,19 @@ class Stacks:
 
     async def of(self, live: LiveCall) -> list[dict[str, Any]]:
         """The stack of the call, or those of its process. Raises ExecutionError where it is silent."""
-        with anyio.move_on_after(WITHIN):
-            self._slot.ask_for_stack(live)
-            while live.slot is self._slot:
-                await self._came.wait()
-                if self._seq in (None, live.seq) and any(each["frames"] for each in self._threads):
-                    return self._threads
+        self._waiting += 1
+        try:
+            with anyio.move_on_after(WITHIN):
+                self._slot.ask_for_stack(live)
+                while live.slot is self._slot:
+                    await self._came.wait()
+                    known = self._seq in (None, live.seq)
+                    if known and any(each["frames"] for each in self._threads):
+                        return self._threads
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._threads = []
         raise ExecutionError(
             f"the process of {live.call.id} does not say where it is: it may be stopped, or have "
             "ended, or its code took the signal for itself"

@@ -85,6 +85,8 @@ OUTCOME = "SELECT state, attempt, expired, failure, result FROM calls WHERE id =
 
 INPUT = "SELECT input FROM calls WHERE id = ?"
 
+SMALL_VALUES = "SELECT input, result FROM calls WHERE id = ?"
+
 HAND_BACK = """
     UPDATE calls SET engine = '', state = 'queued' WHERE id = ? AND engine = ? AND finished IS NULL
 """

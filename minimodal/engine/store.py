@@ -20,7 +20,7 @@ from minimodal.clock import Clock, SystemClock
 from minimodal.engine_lock import live_engines
 from minimodal.errors import NotFoundError, OutputExpiredError
 from minimodal.home import Home
-from minimodal.types import Call, CallState, Failure, Outcome, Payload
+from minimodal.types import EMPTY, Call, CallState, Failure, Outcome, Payload
 
 from .batch import Connection, Row
 from .blobs import Blobs
@@ -29,7 +29,7 @@ from .dead_letters import DeadLetters
 from .deployments import Deployments
 from .history import History
 from .quotas import Quotas
-from .records import app_of, failure_of, failure_text, is_small, pack, unpack
+from .records import app_of, failure_of, failure_text, in_row, is_small, pack, unpack
 from .recovery import Recovery
 from .schedules import Schedules
 from .statements import (
@@ -41,6 +41,7 @@ from .statements import (
     KINDS,
     NOTE,
     OUTCOME,
+    SMALL_VALUES,
     START,
     insert_call,
 )
@@ -184,6 +185,19 @@ class Store:
             if row is None or row[0] is None:
                 raise NotFoundError(f"no input of {call_id} is on record")
             return unpack(row[0], self.blobs)
+
+        return await self.database.read(query)
+
+    async def small(self, call_id: str) -> tuple[Payload | None, Payload | None]:
+        """The input and the result of a call, for people: each EMPTY if it is not kept, None if it is
+        in a file, and without its buffers. Reads no file. Raises NotFoundError, StateError."""
+
+        def query(connection: Connection) -> tuple[Payload | None, Payload | None]:
+            row = connection.execute(SMALL_VALUES, (call_id,)).fetchone()
+            if row is None:
+                raise NotFoundError(f"no call {call_id}")
+            given, result = (EMPTY if each is None else in_row(each) for each in row)
+            return given, result
 
         return await self.database.read(query)
 

@@ -8,8 +8,11 @@ look-up for each call. `opentelemetry-instrument minimodal up` is such a program
 
 from __future__ import annotations
 
+import functools
+import logging
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from minimodal.types import CallState, Failure, Outcome
 
@@ -17,7 +20,29 @@ if TYPE_CHECKING:
     from .calls import LiveCall
     from .engine import Engine
 
+log = logging.getLogger("minimodal.engine")
+
 MAX_SPANS = 100_000  # calls that are traced at one time; others have no span
+
+
+P = ParamSpec("P")
+
+
+def _harmless(method: Callable[P, None]) -> Callable[P, None]:
+    """Samplers and span processors are the program's: what they raise must not stop the engine."""
+    told = False
+
+    @functools.wraps(method)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        nonlocal told
+        try:
+            method(*args, **kwargs)
+        except Exception:
+            if not told:
+                told = True
+                log.exception("OpenTelemetry failed; calls go on without their spans")
+
+    return guarded
 
 
 class Traces:
@@ -28,9 +53,10 @@ class Traces:
         self._offset = engine.clock.now() - engine.loop.time()
         self._spans: dict[str, Any] = {}  # of calls that have not ended
 
+    @_harmless
     def began(self, live: LiveCall) -> None:
         api: Any = sys.modules.get("opentelemetry.trace")
-        if api is None or len(self._spans) >= MAX_SPANS:
+        if not _loaded(api) or len(self._spans) >= MAX_SPANS:
             return
         call, pool = live.call, live.pool
         # Only what is known of the call decides: whatever span this loop has is not its parent.
@@ -50,12 +76,14 @@ class Traces:
         if span.is_recording():
             self._spans[call.id] = span
 
+    @_harmless
     def retried(self, live: LiveCall, failure: Failure) -> None:
         """An attempt has failed that is not the last."""
         span = self._spans.get(live.call.id) if self._spans else None
         if span is not None:
             span.add_event("attempt failed", _failure(failure))
 
+    @_harmless
     def ended(self, live: LiveCall, outcome: Outcome, now: float) -> None:
         span = self._spans.pop(live.call.id, None) if self._spans else None
         if span is None:
@@ -86,6 +114,11 @@ class Traces:
     def _at(self, loop_time: float) -> int:
         """Nanoseconds since the epoch."""
         return int((loop_time + self._offset) * 1e9)
+
+
+def _loaded(api: Any) -> bool:
+    """Not while another thread still imports it."""
+    return api is not None and not getattr(api.__spec__, "_initializing", False)
 
 
 def _tracer(api: Any) -> Any:

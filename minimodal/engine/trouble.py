@@ -47,6 +47,10 @@ def disk_full(path: Path, free: int) -> StateError:
     )
 
 
+class Damaged(StateError):
+    """Waiting does not help: what was stored there is lost."""
+
+
 def damaged(path: Path, reason: str) -> Fatal:
     return Fatal(
         f"the database {path} is damaged: {reason}. It was left as it is. `minimodal doctor` shows "

@@ -73,3 +73,25 @@ def test_nothing_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_any_bytes_are_harmless(data: bytes) -> None:
     for text in (peek.value(Payload(data)), peek.arguments(Payload(data))):
         assert len(text) <= peek.SHOWN
+
+
+SHARED = b")" + b"2\x86" * 200  # a tuple with 2 ** 200 leaves
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"}" + SHARED + b"Ns.",
+        b"}(" + SHARED + b"Nu.",
+        b"(" + SHARED + b"Nd.",
+        b"\x8f(" + SHARED + b"\x90.",
+        b"(" + SHARED + b"\x91.",
+        SHARED + b"\x8c\x01x\x93.",
+        b"cshop\nItem\n)\x81}" + SHARED + b"Nsb.",
+    ],
+    ids=["setitem", "setitems", "dict", "additems", "frozenset", "global", "attributes"],
+)
+def test_a_key_that_takes_for_ever_to_hash_is_not_hashed(data: bytes) -> None:
+    assert len(peek.value(Payload(data))) <= peek.SHOWN
+    given = Payload(b")" + data[:-1] + b"\x86.")
+    assert len(peek.arguments(given)) <= peek.SHOWN

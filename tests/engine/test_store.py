@@ -12,6 +12,7 @@ from minimodal.engine.store import Store, open_store
 from minimodal.errors import NotFoundError, StateError
 from minimodal.home import Home
 from minimodal.types import (
+    EMPTY,
     ByName,
     Call,
     CallState,
@@ -59,6 +60,22 @@ async def test_an_accepted_call_and_its_outcome_survive_a_restart(own: Home) -> 
         assert await store.outcome("b") is None
         with pytest.raises(NotFoundError):
             await store.outcome("c")
+
+
+async def test_for_people_no_file_of_a_value_is_read(own: Home) -> None:
+    async with open_store(own, "en-1") as store:
+        await store.accept([call("a"), call("b", payload=BIG)])
+        for each in "ab":
+            assert await store.attempt_started(each, 1)
+        buffered = Payload(b"value", (b"q" * 400_000,))
+        assert await store.record("a", 1, Outcome(CallState.OK, buffered))
+        assert await store.record("b", 1, ERROR)
+        for digest in await blob_names(store):
+            store.blobs.delete(digest)
+        assert await store.small("a") == (EMPTY, Payload(b"value"))
+        assert (await store.small("b"))[0] is None
+        with pytest.raises(NotFoundError):
+            await store.small("c")
 
 
 async def test_a_call_submitted_twice_is_accepted_once(own: Home) -> None:

@@ -7,9 +7,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import Any, cast
 
 import pytest
+
+from minimodal.engine.calls import LiveCall, failed
+from minimodal.engine.engine import Engine
+from minimodal.engine.traces import Traces
+from minimodal.types import CallState
 
 pytest.importorskip("opentelemetry.sdk", reason="the OpenTelemetry SDK is not installed here")
 
@@ -114,3 +120,39 @@ def test_a_failure_has_its_attempts_and_its_reason(spans: list[dict[str, Any]]) 
     assert failed["events"][1][1]["exception.type"] == "ValueError"
     assert "no tea" in failed["events"][1][1]["exception.stacktrace"]
     assert failed["trace"] != next(s["trace"] for s in spans if s["name"] == "outer")
+
+
+class Broken:
+    """A tracer's API whose every use fails, as a sampler or span processor of the program may."""
+
+    __spec__ = None
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("the sampler is broken")
+
+
+def test_what_a_sampler_raises_does_not_reach_the_engine(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.trace", cast(ModuleType, Broken()))
+    clock = SimpleNamespace(now=lambda: 0.0)
+    loop = SimpleNamespace(time=lambda: 0.0)
+    traces = Traces(cast(Engine, SimpleNamespace(clock=clock, loop=loop)))
+    live = cast(LiveCall, SimpleNamespace(call=SimpleNamespace(parent=None, id="fc-1"), pool=None))
+    traces.began(live)
+    traces.ended(live, failed(CallState.ERROR, "ValueError", "no"), 1.0)
+    assert "the sampler is broken" in caplog.text
+
+
+def test_a_module_that_is_still_imported_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    half = ModuleType("opentelemetry.trace")
+    half.__spec__ = cast(Any, SimpleNamespace(_initializing=True))
+    monkeypatch.setitem(sys.modules, "opentelemetry.trace", half)
+    clock = SimpleNamespace(now=lambda: 0.0)
+    loop = SimpleNamespace(time=lambda: 0.0)
+    Traces(cast(Engine, SimpleNamespace(clock=clock, loop=loop))).began(
+        cast(LiveCall, SimpleNamespace())
+    )
+    assert not caplog.text

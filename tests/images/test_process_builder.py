@@ -15,6 +15,7 @@ from typing import Any
 import anyio
 import pytest
 
+from minimodal.engine.build_ops import layers_of
 from minimodal.errors import BuildError, PythonMismatch
 from minimodal.home import Home, open_home
 from minimodal.image import Image
@@ -77,6 +78,15 @@ def test_packages_and_layers(state: Home) -> None:
     if script.exists():
         assert subprocess.run([script, "--version"], check=False).returncode == 0
     assert not list(state.environments.glob(".draft-*"))
+
+
+def test_the_dashboard_knows_how_long_each_step_took(state: Home) -> None:
+    lines: list[str] = []
+    image = base.pip_install("six", "idna")
+    build(state, image, lines)
+    layer = layers_of(image.spec(state), lines)[-1]
+    assert "six" in layer["text"]
+    assert isinstance(layer["seconds"], float)
 
 
 def test_a_built_image_is_found_without_a_process(
