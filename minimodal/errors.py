@@ -159,6 +159,8 @@ class LaunchError(Error):
 class StateError(Error):
     """The home directory or its database cannot be used as it is."""
 
+    damaged = False  # one file's content, which no later attempt would find mended
+
 
 class VolumeError(Error):
     """A volume's operation failed."""

@@ -59,10 +59,12 @@ class Blobs:
             except OSError as error:
                 raise _in_words(error, path) from error
             if hashlib.sha256(data).hexdigest() != digest:
-                raise StateError(
+                damage = StateError(
                     f"the file {place} is damaged: its content is not that of digest {digest}. What "
                     "refers to it is lost; the rest is not touched."
                 )
+                damage.damaged = True
+                raise damage
             return data
         raise NotFoundError(f"no blob {digest} in {self.directory}")
 

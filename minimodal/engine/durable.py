@@ -15,7 +15,7 @@ import anyio
 from minimodal.engine_lock import is_alive
 from minimodal.errors import Error, NotFoundError, StateError, name_of
 from minimodal.pickling import NO_ARGUMENTS
-from minimodal.types import Call, CallState, Failure, FunctionSpec, Outcome, new_id
+from minimodal.types import Call, CallState, Failure, FunctionSpec, Outcome, Payload, new_id
 
 from .calls import ON_RECORD, LiveCall, Waiter, failed
 from .history import Retention
@@ -167,7 +167,10 @@ class Durable:
 
     async def _attempt_started(self, live: LiveCall) -> bool:
         """Record that the next attempt begins. False where the call is not to be run now."""
+        payload, unreadable = live.call.payload, None
         try:
+            if payload is ON_RECORD:
+                payload, unreadable = await self._input(live)
             ours = await self.store.attempt_started(live.call.id, live.attempt + 1)
         except StateError as error:  # the disk is full, or the like: the call can wait
             log.error("%s waits: %s", live.call.id, error)
@@ -181,27 +184,29 @@ class Durable:
         if ours:
             live.attempt += 1
             live.cleared = True
-            return await self._has_input(live)
+            live.call.payload = payload
+            if unreadable is None:
+                return True
+            words = f"the input of {live.call.id} cannot be read: {unreadable}"
+            live.pool.left(live)
+            self._engine.finish(live, failed(CallState.LOST, "CallLost", words, live.attempt))
+            return False
         live.pool.left(
             live
         )  # cancelled by another process, or taken over: what is on record counts
         self._show(live, await self._on_record(live))
         return False
 
-    async def _has_input(self, live: LiveCall) -> bool:
-        """Read the input of a call that waited without. False: it is damaged, so the call is lost."""
-        if live.call.payload is ON_RECORD:
-            try:
-                live.call.payload = await self.store.input(live.call.id)
-            except Error as error:
-                words = f"the input of {live.call.id} cannot be read: {error}"
-                live.pool.left(live)
-                self._engine.finish(live, failed(CallState.LOST, "CallLost", words, live.attempt))
-                return False
-            if live.decided:  # meanwhile
-                live.pool.left(live)
-                return False
-        return True
+    async def _input(self, live: LiveCall) -> tuple[Payload, Error | None]:
+        """The input of a call that waited without, or why it is lost. StateError: ask again."""
+        try:
+            return await self.store.input(live.call.id), None
+        except NotFoundError as error:
+            return ON_RECORD, error
+        except StateError as error:
+            if not error.damaged:
+                raise
+            return ON_RECORD, error
 
     def attempt_failed(
         self, live: LiveCall, failure: Failure, *, lost: bool, delay: float = 0.0
