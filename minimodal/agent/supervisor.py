@@ -45,6 +45,7 @@ class Supervisor:
         self._shared = mmap.mmap(-1, SHARED_BYTES)
         self._oom_kills = OomKills()
         self._stacks = os.pipe()  # executors write theirs into it
+        os.set_blocking(self._stacks[1], False)  # and lose what nobody reads: a call goes on
 
     def run(self) -> int:
         signal.signal(signal.SIGTERM, lambda *_: self._leave(143))

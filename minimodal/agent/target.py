@@ -126,11 +126,11 @@ def explain_missing(error: BaseException) -> BaseException:
         f"Image.uv_pip_install({top!r}), or, if it is a local module, keep it beside the script or "
         f"add it with Image.add_local_python_source({top!r})."
     )
-    if hint not in [*getattr(error, "__notes__", ()), *map(str, error.args)]:
+    if hint not in "\n".join([*getattr(error, "__notes__", ()), str(error)]):
         if hasattr(error, "add_note"):
             error.add_note(hint)
         else:  # Python 3.10
-            error.args = (f"{error.args[0]}. {hint}",)
+            error.args = (f"{error}. {hint}",)
     return error
 
 

@@ -111,7 +111,9 @@ class Hold:
             _ask("give", id=self._id)
         except GONE:
             pass  # it was taken from us
-        self._threads[1].join()
+        while self._threads[1].is_alive():  # it may be writing what nobody reads
+            termios.tcflush(self._slave, termios.TCIFLUSH)
+            self._threads[1].join(0.05)
         os.close(self._stop)
         termios.tcflush(self._slave, termios.TCIFLUSH)
 

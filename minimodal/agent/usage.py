@@ -20,7 +20,7 @@ def usage() -> str:
                     fields = file.read().rpartition(b")")[2].split()
                 with open(f"/proc/{pid}/task/{pid}/children") as file:
                     pending += file.read().split()
-            except FileNotFoundError:
+            except (FileNotFoundError, ProcessLookupError):
                 continue  # it has just ended
             # utime, stime, and those of children that have ended; resident pages
             ticks += sum(map(int, fields[11:15]))

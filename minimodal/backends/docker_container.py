@@ -135,7 +135,8 @@ class DockerContainer:
                     await relay.feed(message[1])
                 except (ProtocolError, OSError) as error:  # it is a container's, so nobody else's
                     log.warning("container %s is cut off: %s", self.id, error)
-                    await self._api.kill(self.docker_id)
+                    with suppress(DockerFailure):
+                        await self._api.kill(self.docker_id)
                     relay = None
                 continue
             tail = self._tails.setdefault(message[0], bytearray())

@@ -43,6 +43,7 @@ class Relay:
         self._tasks = tasks
         self._unread = bytearray()
         self._sockets: dict[int, SocketStream] = {}
+        self._hung_up: set[int] = set()  # by the engine, while the container may still be sending
         self._writing = anyio.Lock()
 
     async def feed(self, data: bytes) -> None:
@@ -62,9 +63,12 @@ class Relay:
     async def _take(self, number: int, piece: bytes) -> None:
         sock = self._sockets.get(number)
         if not piece:
+            self._hung_up.discard(number)
             if sock is not None:
                 del self._sockets[number]
                 await sock.aclose()
+            return
+        if number in self._hung_up:
             return
         if sock is None:
             sock = self._sockets[number] = await anyio.connect_unix(self._path)
@@ -84,6 +88,7 @@ class Relay:
         finally:
             await sock.aclose()
         if self._sockets.pop(number, None) is not None:
+            self._hung_up.add(number)
             try:
                 await self._write(number, b"")
             except anyio.BrokenResourceError:

@@ -69,10 +69,12 @@ def _taken_apart(
     below: dict[str, list[ResolvedMount]] = {}
     for mount in directories:
         for entry in sorted(os.scandir(mount.source), key=lambda entry: entry.name):
-            target = f"{mount.target}/{entry.name}"
-            below.setdefault(target, []).append(
-                mount._replace(source=Path(entry.path), target=target)
-            )
+            source, target = Path(entry.path), f"{mount.target}/{entry.name}"
+            if entry.is_symlink():  # a container may have made it: it leads to nothing outside
+                source = source.resolve()
+                if not (source.exists() and source.is_relative_to(mount.source.resolve())):
+                    continue
+            below.setdefault(target, []).append(mount._replace(source=source, target=target))
     for target, inner in below.items():
         if target not in targets:
             yield from _taken_apart(inner, targets, False)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from minimodal.engine.blobs import Blobs
+from minimodal.engine.trouble import Damaged
 from minimodal.errors import NotFoundError, StateError
 from minimodal.failpoints import NAMES, armed
 
@@ -120,3 +121,17 @@ def test_many_threads_and_a_collector(blobs: Blobs) -> None:
     finally:
         stop.set()
         collector.join()
+
+
+def test_damage_is_told_from_what_may_pass(blobs: Blobs) -> None:
+    """A queued call waits where its input cannot be read now, and is lost where it is damaged."""
+    digest = blobs.put(b"input")
+    blobs.path(digest).chmod(0o600)
+    blobs.path(digest).write_bytes(b"other")
+    with pytest.raises(Damaged):
+        blobs.get(digest)
+    blobs.path(digest).unlink()
+    blobs.path(digest).mkdir()  # as EMFILE or EIO: an OSError
+    with pytest.raises(StateError) as found:
+        blobs.get(digest)
+    assert not isinstance(found.value, Damaged)
