@@ -27,6 +27,7 @@ from .docker_spec import Bind
 SOCKET = "/tmp/.minimodal/engine.sock"
 _HEADER = struct.Struct("<II")
 _CHUNK = 256 * 1024
+_HUNG_UP = 4096  # connections whose end we said and the container has not
 
 
 def relay_command(python: str) -> tuple[str, ...]:
@@ -71,6 +72,8 @@ class Relay:
         if number in self._hung_up:
             return
         if sock is None:
+            if len(self._hung_up) > _HUNG_UP:
+                raise ProtocolError("too many connections on the relay's stream are never ended")
             sock = self._sockets[number] = await anyio.connect_unix(self._path)
             self._tasks.start_soon(self._give, number, sock)
         try:

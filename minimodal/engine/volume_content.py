@@ -239,7 +239,9 @@ def _copy(source: int, target: int, size: int) -> None:
 
 def _copy_range(source: int, target: int, start: int, count: int) -> int:
     try:
-        return os.copy_file_range(source, target, count, start, start)
+        copied = os.copy_file_range(source, target, count, start, start)
+        if copied:
+            return copied  # some file systems give 0 though bytes are left: those are read
     except (AttributeError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in _NO_COPY_FILE_RANGE:
             raise

@@ -110,6 +110,10 @@ class Volumes:
                 return idle
             except (Error, OSError):
                 await _in_thread(idle.remove)
+            except BaseException:  # the start is cancelled, and nobody else knows of it
+                with anyio.CancelScope(shield=True):
+                    await _in_thread(idle.remove)
+                raise
         make = partial(make_view, store, place, prefix, mount.target, mount.read_only, self.owner)
         try:
             return await _in_thread(make)

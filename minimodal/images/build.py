@@ -178,7 +178,7 @@ class Builder:
         self, step: Step, report: Report, label: str, forced: bool
     ) -> None:
         """Make a layer, upon one that has a part of its packages if there is such a layer."""
-        wanted = package_list(step.parent or "", step.layer)
+        wanted = await anyio.to_thread.run_sync(package_list, step.parent or "", step.layer)
         if wanted is None:
             return await self._timed(step, report, label)
         shorter = None if forced else await self._shorter(wanted)
@@ -187,10 +187,11 @@ class Builder:
             step = replace(step, parent=shorter.digest)
         await self._timed(step, report, label)
         with suppress(OSError):  # the layer is made; the note only saves time
-            self._lists.note(wanted, step.digest, shorter.growth + 1 if shorter else 0)
+            growth = shorter.growth + 1 if shorter else 0
+            await anyio.to_thread.run_sync(self._lists.note, wanted, step.digest, growth)
 
     async def _shorter(self, wanted: PackageList) -> Installed | None:
-        for installed in self._lists.shorter(wanted):
+        for installed in await anyio.to_thread.run_sync(self._lists.shorter, wanted):
             digest = installed.digest
             if await self._is_there(digest):
                 return installed
