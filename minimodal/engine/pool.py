@@ -135,7 +135,8 @@ class Pool:
             case ByValue(blob, python, _):
                 fields |= {"python": python}
                 data = self.engine.blob(blob)
-        return fields, Payload(data, (parameters.data, *parameters.buffers))
+        buffers = [memoryview(each) for each in parameters.buffers]  # to arrive writable
+        return fields, Payload(data, (parameters.data, *buffers))
 
     # --- calls in ------------------------------------------------------------------------------------
 
