@@ -139,6 +139,8 @@ class Engine:
     def opened(self, app: App) -> None:
         """All functions of an app, or of its new version, are in their places."""
         self.apps[app.id] = app
+        for pool in self.pools.values():
+            pool.reclaim()
         self.planner.wake()
         self.web.changed()
         self.timetable.wake()

@@ -17,9 +17,11 @@ import os
 import select
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from minimodal.errors import NotRunningError
 from minimodal.types import Call, CallState, Outcome
 from minimodal.wire import Kind, encode, plain_result
 
@@ -90,8 +92,9 @@ class Lease:
                 return False
             outcome = self._answer(taken) if self._readable.poll(QUICK * 1000) else None
         except BaseException:  # Ctrl-C: the loop knows how to stop what runs
-            self._leases.post(self.reclaim)
-            self._leases.post(partial(self._pool.engine.cancel, call.id))
+            with suppress(NotRunningError):
+                self._leases.post(self.reclaim)
+                self._leases.post(partial(self._pool.engine.cancel, call.id))
             raise
         if outcome is None:
             self._leases.post(self.reclaim)
