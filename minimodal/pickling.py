@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 from .errors import DeserializationError, ResourceExhaustedError, SerializationError
+from .landing import writable
 from .types import Buffer, Payload
 
 main_is_importable = False
@@ -54,6 +55,8 @@ def _dumps(value: Any, what: str) -> Payload:
         buffers.append(whole if type(whole) is bytes and len(whole) == view.nbytes else view)
         return False
 
+    if value is None or type(value) in _SCALARS:
+        return Payload(pickle.dumps(value, protocol=5))
     apart = _apart(value)
     try:
         data = pickle.dumps(apart, protocol=5, buffer_callback=keep)
@@ -75,32 +78,34 @@ def _dumps(value: Any, what: str) -> Payload:
         ) from error
 
 
+_SCALARS = (bool, int, float)
+_BULKY = (bytes, bytearray)
+
+
 def _apart(value: Any) -> Any:
-    """The value with its large bytes wrapped: they pickle in band even under protocol 5, and a large
-    value would be copied on both sides. Looked for where they are usual: the value itself, the
-    arguments of a call, a tuple of a few.
+    """The value with its large bytes wrapped: they pickle in band even under protocol 5, and would be
+    copied on both sides. Looked for where they are usual: the value itself, the arguments of a call,
+    the first items of a tuple.
     """
-    kind = type(value)
-    if kind is bytearray and len(value) >= OUT_OF_BAND_BYTES:
-        return _Bulk(value)  # not among arguments: a caller may go on to change them
-    if kind is not tuple:
-        return _Bulk(value) if _is_bulky(value) else value
-    bulks: dict[int, _Bulk] = {}  # what is there twice travels once
-
-    def wrapped(each: Any) -> Any:
-        return bulks.setdefault(id(each), _Bulk(each)) if _is_bulky(each) else each
-
-    if len(value) == 2 and type(value[0]) is tuple and type(value[1]) is dict:
-        args, kwargs = value
-        if any(map(_is_bulky, args)) or any(map(_is_bulky, kwargs.values())):
-            return tuple(map(wrapped, args)), {name: wrapped(kwargs[name]) for name in kwargs}
-    elif len(value) <= FEW and any(map(_is_bulky, value)):
-        return tuple(map(wrapped, value))
-    return value
-
-
-def _is_bulky(value: Any) -> bool:
-    return type(value) is bytes and len(value) >= OUT_OF_BAND_BYTES
+    if type(value) is not tuple:
+        bulky = type(value) in _BULKY and len(value) >= OUT_OF_BAND_BYTES
+        return _Bulk(value) if bulky else value
+    is_call = len(value) == 2 and type(value[0]) is tuple and type(value[1]) is dict
+    looked_at = (*value[0], *value[1].values()) if is_call else value[:FEW]
+    bulks = {  # by id: what is there twice travels once
+        id(each): _Bulk(each)
+        for each in looked_at
+        if type(each) in _BULKY and len(each) >= OUT_OF_BAND_BYTES
+    }
+    if not bulks:
+        return value
+    if not is_call:
+        return tuple(bulks.get(id(each), each) for each in value)
+    args, kwargs = value
+    return (
+        tuple(bulks.get(id(each), each) for each in args),
+        {name: bulks.get(id(each), each) for name, each in kwargs.items()},
+    )
 
 
 class _Bulk:
@@ -111,6 +116,14 @@ class _Bulk:
 
     def __reduce__(self) -> Any:
         return type(self._value), (pickle.PickleBuffer(self._value),)
+
+
+def kept(payload: Payload) -> Payload:
+    """The payload for one who keeps it when its maker goes on: what can be written to is copied."""
+    if not payload.buffers:
+        return payload
+    buffers = (b if memoryview(b).readonly else writable(b) for b in payload.buffers)
+    return Payload(payload.data, tuple(buffers))
 
 
 def dumps_by_value(value: Any, what: str = "the function") -> Payload:

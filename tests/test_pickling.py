@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from minimodal.errors import ResourceExhaustedError
-from minimodal.pickling import FEW, MAX_BYTES, OUT_OF_BAND_BYTES, dumps, loads
+from minimodal.pickling import FEW, MAX_BYTES, OUT_OF_BAND_BYTES, dumps, kept, loads
 from minimodal.types import Payload
 
 LARGE = bytes(OUT_OF_BAND_BYTES)
@@ -27,7 +27,8 @@ SMALL = bytes(OUT_OF_BAND_BYTES - 1)
         (((LARGE, LARGE), {"again": LARGE}), 1),
         (((SMALL,), {}), 0),
         ([LARGE], 0),
-        ((LARGE,) * (FEW + 1), 0),
+        ((0,) * FEW + (LARGE,), 0),
+        (((bytearray(LARGE),), {}), 1),
         ((), 0),
         (((), {}), 0),
     ],
@@ -47,11 +48,15 @@ def test_bytes_that_arrived_are_the_value() -> None:
     assert kwargs["same"] is LARGE
 
 
-def test_a_bytearray_among_arguments_is_as_it_was_when_the_call_was_made() -> None:
+def test_what_is_kept_is_as_it_was() -> None:
     changing = bytearray(LARGE)
-    payload = dumps(((changing,), {}))
+    payload = dumps(((changing, LARGE), {}))
+    back = kept(payload)
     changing[0] = 1
-    assert loads(payload) == ((bytearray(LARGE),), {})
+    assert loads(payload) == ((changing, LARGE), {})
+    assert loads(back) == ((bytearray(LARGE), LARGE), {})
+    assert back.buffers[1] is LARGE
+    assert kept(dumps(SMALL)) == dumps(SMALL)
 
 
 class Window:
@@ -73,7 +78,7 @@ def test_a_part_of_bytes_travels_as_that_part(kind: Any) -> None:
 
 def test_what_is_too_large_is_refused_before_it_is_copied() -> None:
     with pytest.raises(ResourceExhaustedError, match=r"an argument of f is 1,074 MB; at most"):
-        dumps(((bytes(MAX_BYTES),), {}), "an argument of f")
+        dumps(((bytearray(LARGE), bytes(MAX_BYTES)), {}), "an argument of f")
     with pytest.raises(ResourceExhaustedError, match=r"the value \(bytes\) is"):
         dumps(bytes(MAX_BYTES))
 

@@ -270,6 +270,23 @@ def test_large_memory_arrives_writable_there_and_here() -> None:
         result.memory[1] = 2
 
 
+def test_arguments_are_what_they_were_when_the_call_was_made() -> None:
+    memory = bytearray(1 << 20)
+
+    def refilled() -> Iterator[f.Block]:
+        for i in range(6):
+            memory[1] = i
+            yield f.Block(memory)
+
+    assert [block.memory[1] for block in f.marked.map(refilled())] == [0, 1, 2, 3, 4, 5]
+    calls = []
+    for i in range(4):
+        memory[1] = i
+        calls.append(f.marked.spawn(f.Block(memory)))
+    memory[1] = 9
+    assert [call.get().memory[1] for call in calls] == [0, 1, 2, 3]
+
+
 # --- nested calls -------------------------------------------------------------------------------------
 
 
