@@ -7,6 +7,7 @@ import ctypes
 import os
 import pickle
 import re
+import resource
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -85,6 +86,12 @@ def kinds(*values: Any, **named: Any) -> tuple[dict[str, str], Any]:
     kinds = {str(i): type(value).__name__ for i, value in enumerate(values)}
     kinds |= {name: type(value).__name__ for name, value in named.items()}
     return kinds, values[0]
+
+
+@app.function(max_containers=1)
+def peak_memory(*values: Any) -> int:
+    """The most bytes that this process has had in memory."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 @app.function()

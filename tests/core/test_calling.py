@@ -270,6 +270,12 @@ def test_large_memory_arrives_writable_there_and_here() -> None:
         result.memory[1] = 2
 
 
+def test_a_large_argument_is_in_the_memory_of_its_container_once() -> None:
+    before = f.peak_memory.remote()
+    after = f.peak_memory.remote(bytes(64 << 20))
+    assert after - before < 1.25 * (64 << 20)
+
+
 def test_arguments_are_what_they_were_when_the_call_was_made() -> None:
     memory = bytearray(1 << 20)
 
