@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import anyio
 
 from minimodal.errors import BuildError, Error, ProtocolError
+from minimodal.tracebacks import SOURCES_DIR
 from minimodal.types import ContainerSpec, ExitReason, Failure, Mount, new_id
 from minimodal.wire import Frame, Kind
 
@@ -19,6 +20,7 @@ from .masking import NOTHING, Mask
 from .peer import Peer
 from .serving import Serving
 from .slot import CUT, Slot, failure_of
+from .start import start_frame
 from .terminal import LOOK_AGAIN
 from .usage import Usage
 
@@ -119,13 +121,14 @@ class Session:
 
     def _spec(self, volumes: tuple[Mount, ...]) -> ContainerSpec:
         spec = self.pool.spec
+        sources = [spec.target.sources] if spec.target.sources else []
         return ContainerSpec(
             id=self.id,
             label=self.pool.name,
             image=self.image,
             resources=spec.resources,
             env=dict(self.image.env),
-            mounts=(*self.pool.mounts, *volumes),
+            mounts=(*(Mount("sources", at, SOURCES_DIR) for at in sources), *volumes),
             block_network=spec.block_network,
             runtime=spec.runtime,
         )
@@ -184,8 +187,7 @@ class Session:
                 self.mute = False
                 peer.on_frame = self._on_frame
                 peer.on_lost = self._on_supervisor_lost
-                fields, payload = self.pool.start_fields(self)
-                peer.send(Kind.START, 0, json.dumps(fields), payload)
+                peer.send(Kind.START, 0, *start_frame(self))
                 self._fork()
             case "executor":
                 slot = self._slot(int(hello["slot"]))
@@ -339,6 +341,7 @@ class Session:
 
     def kill_slot(self, slot: Slot) -> None:
         """SIGKILL the executor; EXITED brings its calls back and a new executor is forked."""
+        self.pool.reclaim()
         if self._supervisor is not None and slot in self.slots:
             self._supervisor.send(Kind.KILL, slot.index)
 
@@ -349,6 +352,7 @@ class Session:
 
     def retire(self) -> None:
         """Take no new calls, and stop when the last one is done."""
+        self.pool.reclaim()
         self.stopping = True
         if not self.busy:
             self._stop.set()
@@ -364,6 +368,7 @@ class Session:
 
     def request_stop(self) -> None:
         """Let it end in good order; it gets no more calls."""
+        self.pool.reclaim()
         self.stopping = True
         self._stop.set()
 
