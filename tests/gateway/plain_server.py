@@ -11,9 +11,9 @@ if __name__ == "__main__":
 
     name, fd = sys.argv[1], int(sys.argv[2])
     if name == "flask":
-        from werkzeug.serving import run_simple
+        from werkzeug.serving import make_server
 
-        run_simple("127.0.0.1", 0, shop.make_flask(), threaded=True, fd=fd)
+        make_server("127.0.0.1", 0, shop.make_flask(), threaded=True, fd=fd).serve_forever()
     else:
         import uvicorn
 
