@@ -193,6 +193,7 @@ class Engine:
         if self.pools.get(pool.key) is pool:
             del self.pools[pool.key]
         pool.key = pool.queue.name = key
+        pool.label = pool.label._replace(key=key)
         self.pools[key] = pool
 
     def drain(self, pool: Pool) -> None:

@@ -19,7 +19,7 @@ from minimodal.types import CallState, ExitReason, Failure, FunctionSpec, Outcom
 
 from .autoscaler import smooth
 from .breaker import Breaker, Breakers
-from .calls import LiveCall, failed
+from .calls import LiveCall, failed, label_of
 from .gathering import Gathering
 from .scheduler import FairQueue
 from .session import Session
@@ -58,6 +58,7 @@ class Pool:
         self.draining = False  # a newer version has taken its place
         self.app_name = app_name
         self.name = spec.name
+        self.label = label_of(spec, spec.key, app_name)
         self.scaling = _initial_scaling(spec)
         self.queue: FairQueue[LiveCall] = FairQueue(engine.tenants, spec.key)
         self.sessions: list[Session] = []

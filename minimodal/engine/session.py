@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from minimodal.protocols import Container
     from minimodal.types import ImageRef
 
+    from .calls import FunctionLabel
     from .pool import Pool
 
 log = logging.getLogger("minimodal.engine")
@@ -75,6 +76,10 @@ class Session:
     @property
     def _startup_timeout(self) -> float:
         return self.pool.spec.startup_timeout or self.pool.spec.timeout
+
+    @property
+    def label(self) -> FunctionLabel:
+        return self.pool.label
 
     @property
     def busy(self) -> bool:
@@ -399,16 +404,34 @@ class Session:
             asked=asked,
         )
         engine = self.pool.engine
-        engine.gone.append(Gone(self, engine.loop.time(), "" if asked else str(reason)))
+        engine.gone.append(
+            Gone(
+                self.id,
+                self.label,
+                self.node,
+                self.image,
+                self.started_at,
+                self.ready_at,
+                self.usage,
+                engine.loop.time(),
+                "" if asked else str(reason),
+            )
+        )
         self.pool.session_ended(self, reason)
-        self.secrets, self.mask = {}, NOTHING  # it is remembered, they are not
+        self.secrets, self.mask = {}, NOTHING  # whoever still has it, has no secrets
 
 
 class Gone(NamedTuple):
-    """A container that has ended, as it is remembered for people."""
+    """A container that has ended, as it is remembered for people. Times are the loop's."""
 
-    session: Session
-    at: float  # loop time
+    id: str
+    label: FunctionLabel
+    node: str
+    image: ImageRef
+    started_at: float
+    ready_at: float  # 0: it never was
+    usage: Usage
+    at: float
     reason: str  # empty: it was to stop
 
 

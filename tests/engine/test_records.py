@@ -1,40 +1,74 @@
-"""Values as the database keeps them: what was `bytes` comes back as that, other memory writable."""
+"""What the engine keeps: of apps that are closed, words alone; of calls that wait, what is on record."""
 
 from __future__ import annotations
 
-import struct
+import gc
+import os
+import time
+import weakref
 from pathlib import Path
 
 import pytest
 
-from minimodal.engine.blobs import Blobs
-from minimodal.engine.records import pack, unpack
-from minimodal.types import Buffer, Payload
+import minimodal
+from minimodal.cli.engines import ask
+from minimodal.config import load_config
+from minimodal.host import Host
+from tests.programming.conftest import wait_until
 
-SMALL, LARGE = b"some", bytes(300_000)
-
-
-@pytest.fixture
-def blobs(tmp_path: Path) -> Blobs:
-    return Blobs(tmp_path, "en-1")
+app = minimodal.App("closed")
 
 
-@pytest.mark.parametrize("data", [SMALL, LARGE])
-@pytest.mark.parametrize("content", [SMALL, LARGE])
-@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_a_buffer_keeps_its_kind(
-    blobs: Blobs, data: bytes, content: bytes, kind: type[Buffer]
+@app.function(serialized=True, memory=(64, 512))
+def double(x: int) -> int:
+    return 2 * x
+
+
+def test_a_closed_app_is_remembered_in_words_alone() -> None:
+    with Host(load_config({"backend": "process"})) as host:
+        with app.run():
+            assert double.remote(4) == 8
+            [pool] = [pool for pool in host.engine.pools.values() if pool.sessions]
+            key, objects = pool.key, [weakref.ref(pool), weakref.ref(pool.sessions[0])]
+            del pool
+        wait_until(host, lambda: len(host.engine.gone) == 1)
+
+        def freed() -> bool:
+            gc.collect()
+            return not any(each() for each in objects)
+
+        wait_until(host, freed)
+        [call] = ask(host.client, "call.list", function=key)["calls"]
+        assert (call["app_name"], call["state"]) == ("closed", "ok")
+        assert ask(host.client, "call.show", id=call["id"])["value"] == "8"
+        [container] = ask(host.client, "container.list", since=0.0, function=key)["containers"]
+        assert (container["id"], container["state"]) == (call["container"], "ended")
+        assert (container["memory_limit"], container["reason"]) == (512, "")
+
+
+@app.function(serialized=True, max_containers=1)
+def size_after(gate: str, data: bytes) -> int:
+    while not os.path.exists(gate):
+        time.sleep(0.01)
+    return len(data)
+
+
+def test_a_call_waits_while_its_input_cannot_be_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    packed, _ = pack(Payload(data, (kind(content), b"other")), blobs)
-    back, (buffer, other) = unpack(packed, blobs)
-    assert (back, bytes(buffer), other) == (data, content, b"other")
-    assert memoryview(buffer).readonly == (kind is bytes)
-
-
-def test_a_row_of_an_earlier_version_is_writable(blobs: Blobs) -> None:
-    part = struct.Struct("<?Q")
-    packed = b"\1" + part.pack(False, 4) + b"data" + part.pack(True, len(LARGE))
-    packed += bytes.fromhex(blobs.put(LARGE)) + part.pack(False, len(SMALL)) + SMALL
-    data, buffers = unpack(packed, blobs)
-    assert (data, [bytes(each) for each in buffers]) == (b"data", [LARGE, SMALL])
-    assert not any(memoryview(each).readonly for each in buffers)
+    with Host(load_config({"backend": "process"})) as host, app.run():
+        blobs, gate = host.engine.durable.store.blobs, tmp_path / "gate"
+        first = size_after.spawn(str(gate), b"")
+        before = set(blobs.digests())
+        second = size_after.spawn(str(gate), bytes(1 << 20))
+        [digest] = set(blobs.digests()) - before
+        path = blobs.path(digest)
+        path.rename(tmp_path / "aside")
+        path.mkdir()  # to read it is an error, as on a disk that fails
+        gate.touch()
+        assert first.get(timeout=20) == 0
+        wait_until(host, lambda: f"{second.object_id} waits: " in caplog.text)
+        assert second.status() == "queued"
+        path.rmdir()
+        (tmp_path / "aside").rename(path)
+        assert second.get(timeout=20) == 1 << 20
