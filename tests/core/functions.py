@@ -88,6 +88,11 @@ def kinds(*values: Any, **named: Any) -> tuple[dict[str, str], Any]:
     return kinds, values[0]
 
 
+@app.function()
+def sizes(data: bytes) -> int:
+    return len(data)
+
+
 @app.function(max_containers=1)
 def peak_memory(*values: Any) -> int:
     """The most bytes that this process has had in memory."""
