@@ -162,9 +162,6 @@ def _head_bytes(scope: Any) -> int:
 
 def _in_form(scope: Any) -> bool:
     """Mend an absolute-form target; False for what a careful server does not take."""
-    names = [name for name, _ in scope["headers"]]
-    if names.count(b"host") > 1 or (b"transfer-encoding" in names and b"content-length" in names):
-        return False  # two ways to read one request: the stuff that smuggling is made of
     path = scope["path"]
     if not path.startswith("/"):
         if path.lower().startswith(("http://", "https://")):

@@ -69,7 +69,7 @@ def to_client(headers: Sequence[Header]) -> list[Header]:
 
 
 def content_length(headers: Iterable[Header]) -> int | None:
-    """The declared length; h11 has refused what is no number."""
+    """The declared length; the parser has refused what is no number."""
     text = value(headers, b"content-length")
     return None if text is None else int(text)
 

@@ -20,7 +20,7 @@ from minimodal.types import WebRoute
 
 from . import answers
 from .answers import Answer, Refused
-from .headers import below, content_length, has_body, to_app, to_client
+from .headers import Header, below, content_length, has_body, to_app, to_client
 
 if TYPE_CHECKING:
     from .app import Gateway
@@ -208,22 +208,23 @@ class HttpExchange:
         body = message.get("body", b"")
         match message["type"]:
             case kind if kind == RESPONSE and not self._started:
-                await self._start(int(message["status"]), to_client(message["headers"]))
+                await self._start(int(message["status"]), message["headers"], body, more)
             case "http.response.body" if self._started:
-                pass
+                await self._write({"type": "http.response.body", "body": body, "more_body": more})
             case kind:
                 raise ValueError(f"{kind!r} is out of turn")
-        await self._write({"type": "http.response.body", "body": body, "more_body": more})
         return more
 
-    async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    async def _start(self, status: int, headers: list[Header], body: bytes, more: bool) -> None:
         if not 200 <= status <= 599:
             raise ValueError(f"status {status}")
-        self._started = True
-        self.status = status
+        headers = to_client(headers)
         if not any(name == b"date" for name, _ in headers):
             headers.append((b"date", _date()))
-        await self._write({"type": "http.response.start", "status": status, "headers": headers})
+        whole = {"status": status, "headers": headers, "body": body, "more_body": more}
+        await self._write({"type": RESPONSE, **whole})
+        self._started = True
+        self.status = status
 
     async def _write(self, message: dict[str, Any]) -> None:
         if self._flow is not None and not self._flow.write_paused:
