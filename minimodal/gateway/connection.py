@@ -33,6 +33,7 @@ from .limits import Limits
 
 LINGER = 1.0  # seconds that a refused client has to read why
 BODILESS = (204, 304)
+HEAD_TOO_LARGE = "The request's headers are too large."
 INVALID = "Invalid HTTP request received."
 
 _NAMES = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+(?::[-!#$%&'*+.^_`|~0-9A-Za-z]+)*")
@@ -65,6 +66,7 @@ class Connection(HttpToolsProtocol):
         self._hosts = 0
         self._encoded = False  # the body is chunked
         self._unread = 0  # bytes since the parser last made something of them
+        self._newest = 0  # bytes that it is given now
 
     # --- the transport's events ----------------------------------------------------------------------
 
@@ -84,6 +86,7 @@ class Connection(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         self._unread += len(data)
+        self._newest = len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -95,7 +98,7 @@ class Connection(HttpToolsProtocol):
             return
         if self._unread > self._limits.header_bytes:
             if self._in_head:
-                self._break_off(431, "The request's headers are too large.")
+                self._break_off(431, HEAD_TOO_LARGE)
             else:  # of a chunk, or behind the last one: nobody is to see them, so nobody bounds them
                 self._break_off(400, "The request's body is not well formed.")
         elif not self._in_head and self.cycle is not None and not self.cycle.response_complete:
@@ -140,6 +143,9 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        most = self._limits.header_bytes
+        if (self._unread > most or self._newest > most) and self._head_bytes() > most:
+            raise Malformed(431, HEAD_TOO_LARGE)
         self._unread = 0
         parser = self.parser
         version: str = parser.get_http_version()
@@ -183,6 +189,9 @@ class Connection(HttpToolsProtocol):
         if self._reading is not None and not self.parser.should_upgrade():
             self._reading.more_body = False
             self._reading.message_event.set()
+
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(text) + 4 for name, text in self.headers)
 
     def _begin(self, keep_alive: bool) -> None:
         running = self.cycle
