@@ -219,11 +219,11 @@ class Connection(HttpToolsProtocol):
 
     def _upgraded(self, rest: bytes) -> None:
         """The parser stopped behind a head that asks for another protocol."""
-        if self._should_upgrade() and self.scope["method"] == "GET":
+        if self.scope["method"] == "CONNECT":
+            self._break_off(400, "This server is no proxy.")
+        elif self._should_upgrade():
             self._head_came()
             self.handle_websocket_upgrade()
-        elif self.scope["method"] == "CONNECT":
-            self._break_off(400, "This server is no proxy.")
         else:  # it may be answered in HTTP/1.1: read again without the wish, and with its body
             again = [self.scope["method"].encode(), b" ", self.url, b" HTTP/1.1\r\n"]
             for name, value in self.headers:

@@ -121,7 +121,7 @@ class WebSocketExchange:
         name, show = self._route.function, self._gateway.show_errors
         retry = self._gateway.web.retry_after(self._route)
         answer = (
-            Answer(403, f"{name} did not accept the WebSocket.")
+            Answer(500, f"{name} neither accepted nor refused the WebSocket.")
             if exchange.state is CallState.OK
             else answers.failed(
                 name, exchange.call_id, exchange.state, exchange.failure, retry, show
