@@ -50,7 +50,6 @@ ABSENT: Mapping[str, str] = {
     "Cluster": "there is one machine",
     "Environment": "there is one environment; MINIMODAL_HOME chooses another set of everything",
     "NetworkFileSystem": "use a Volume",
-    "Probe": "wait for a line of the sandbox's output, or for a port of its tunnels()",
     "Proxy": "traffic leaves with this machine's own address",
     "SandboxSnapshot": "use Sandbox.snapshot_filesystem(), which gives an Image",
     "SchedulerPlacement": "everything runs on this machine",
