@@ -41,7 +41,7 @@ class App:
 
     Parameters: `name`, which `deploy` needs; `tags`, words for listings; `include_source` is Modal's, and
     without effect; `image`, `secrets` and `volumes` are defaults for its functions; secrets are applied
-    before a function's own, volumes are merged by path.
+    before a function's own, volumes are merged by path. Raises InvalidError.
     """
 
     def __init__(

@@ -64,7 +64,8 @@ class Image:
 
     Steps take `env` and `secrets`, which are never stored, and `force_build` (anew, with all that follows).
     Those that install take uv's `index_url`, `extra_index_url`, `find_links`, `pre`, `extra_options`, and
-    `uv_version`, without effect. One that fails raises ImageBuildError when the image is first used.
+    `uv_version`, without effect. A wrong argument raises InvalidError at once, a step that fails
+    ImageBuildError when the image is first used.
     """
 
     __slots__ = ("_force_from", "_mounts", "_steps")

@@ -39,12 +39,13 @@ class ProcessSpec:
 class Probe:
     """How a sandbox is asked whether it is ready: `Sandbox.create(…, readiness_probe=Probe.with_tcp(80))`.
 
-    Made by `with_tcp` and `with_exec`. It is asked while `Sandbox.wait_until_ready` waits.
+    Made by `with_tcp` and `with_exec`. It is asked while `Sandbox.wait_until_ready` waits, with
+    `interval` seconds from one answer to the next question.
     """
 
     command: tuple[str, ...] = ()
     port: int | None = None
-    interval: float = 0.1  # seconds from one answer to the next question
+    interval: float = 0.1
 
     @classmethod
     def with_tcp(cls, port: int, *, interval_ms: int = 100) -> Probe:
