@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -44,8 +45,13 @@ class LoopClient:
         return partial(self._cancel, call.id)
 
     def run_blocking(self, call: Call, done: Done) -> Abandon:
-        if self._closed or not self._leases.run(call, done):
-            self._post(partial(self._leases.begin, call, done))
+        try:
+            if self._closed or not self._leases.run(call, done):
+                self._post(partial(self._leases.begin, call, done))
+        except BaseException:  # Ctrl-C, at any moment
+            with suppress(NotRunningError):
+                self._cancel(call.id)
+            raise
         return partial(self._cancel, call.id)
 
     def _cancel(self, call_id: str) -> None:
