@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from . import context
+from .compat import Absent
 from .decorators import FunctionDecorator, LocalEntrypoint, check_web
 from .errors import InvalidError
 from .face import BothContext, both, both_function
@@ -43,6 +44,8 @@ class App:
     without effect; `image`, `secrets` and `volumes` are defaults for its functions; secrets are applied
     before a function's own, volumes are merged by path. Raises InvalidError.
     """
+
+    server = Absent("App.server")
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import context
 from .codec import to_plain
+from .compat import Absent
 from .errors import (
     ExecutionError,
     InvalidError,
@@ -164,6 +165,9 @@ class Sandbox:
     from_id = both_function(_from_id)
     from_name = both_function(_from_name)
     list = both_function(_list)
+    create_connect_token = Absent("Sandbox.create_connect_token")
+    mount_image = Absent("Sandbox.mount_image")
+    snapshot_directory = Absent("Sandbox.snapshot_directory")
 
     def __init__(self, object_id: str, *, pty: bool = False) -> None:
         self._id = object_id
