@@ -12,11 +12,13 @@ from minimodal.sandbox_spec import Probe, ProcessSpec
 if TYPE_CHECKING:
     from .sandbox_run import SandboxRun
 
+LEAST_INTERVAL = 0.001  # seconds: what a container asks for is not believed
+
 
 async def wait_ready(run: SandboxRun, probe: Probe) -> None:
     """Ask until it is ready. Raises SandboxTerminatedError where it ends before."""
     while not await _succeeds(run, probe):
-        with anyio.move_on_after(probe.interval):
+        with anyio.move_on_after(max(LEAST_INTERVAL, probe.interval)):
             await run.ended.wait()
 
 
