@@ -23,29 +23,17 @@ from minimodal.types import (
     Payload,
     ScheduleSpec,
 )
+from tests.engine.stored_calls import (
+    BIG,
+    BOOM,
+    ERROR,
+    OK,
+    blob_names,
+    call,
+    everyone_is_dead,
+)
 
 pytestmark = pytest.mark.anyio
-
-BOOM = Failure("ValueError", "boom", "Traceback: boom", Payload(b"pickled error"))
-OK = Outcome(CallState.OK, Payload(b"value"))
-ERROR = Outcome(CallState.ERROR, failure=BOOM)
-BIG = Payload(b"p" * 300_000, (b"q" * 400_000, b"small"))
-
-
-INPUT = Payload(b"input")
-
-
-def call(id: str, function: str = "app/f", payload: Payload = INPUT) -> Call:
-    return Call(id, function, payload, durable=True)
-
-
-def everyone_is_dead(_: str) -> bool:
-    return False
-
-
-async def blob_names(store: Store) -> set[str]:
-    return set(store.blobs.digests())
-
 
 # --- dead letters ---------------------------------------------------------------------------------
 

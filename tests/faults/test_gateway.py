@@ -23,7 +23,7 @@ from minimodal.errors import StateError
 from minimodal.gateway.limits import Limits
 from minimodal.host import Host
 from tests.gateway import functions
-from tests.leftovers import Leftovers
+from tests.leftovers import nothing_left
 
 LIMITS = Limits(
     header_seconds=1.0,
@@ -46,10 +46,8 @@ class QuickHost(Host):
 
 @pytest.fixture(scope="module")
 def leaves_nothing(home: Path) -> Iterator[None]:
-    before = Leftovers.now(False)
-    yield
-    left = before.left_behind(False)
-    assert not left, "left behind by this module:\n" + "\n".join(left)
+    with nothing_left(docker=False):
+        yield
 
 
 @pytest.fixture(scope="module")
