@@ -22,7 +22,7 @@ from minimodal.errors import Error, RuntimeUnavailable
 from minimodal.home import Home, locate_home, open_home
 
 from .listing import print_json
-from .parser import Parser, add_backend, load_settings
+from .parser import Parser, add_backend, add_json, load_settings
 from .terminal import paint
 
 BACKENDS = ("docker", "bubblewrap", "process")  # the order of `auto`
@@ -47,9 +47,9 @@ def main(arguments: list[str]) -> int:
         "minimodal doctor --json",
     )
     add_backend(parser)
-    parser.add_argument("--json", action="store_true", help="one object, for programs")
+    add_json(parser)
     options = parser.parse(arguments)
-    config = load_settings({"backend": options.backend})
+    config = load_settings(backend=options.backend)
     facts = [_package(), _python(), _system(), _uv(), _bwrap(), _docker_host(config)]
     home = _home(config)
     backends = _backends(config) if home.ok else []
