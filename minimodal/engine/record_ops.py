@@ -182,7 +182,6 @@ def attempt_row(attempt: Attempt) -> dict[str, Any]:
         "lost": attempt.lost,
         "started": attempt.started,
         "ended": attempt.ended,
-        "place": attempt.place,
         "type": failure.type,
         "message": failure.message,
         "traceback": failure.traceback,
