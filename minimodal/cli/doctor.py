@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from minimodal import __version__
+from minimodal.backends.choose import ORDER
 from minimodal.errors import Error, RuntimeUnavailable
 from minimodal.home import Home, locate_home, open_home
 
@@ -25,7 +26,6 @@ from .listing import print_json
 from .parser import Parser, add_backend, add_json, load_settings
 from .terminal import paint
 
-BACKENDS = ("docker", "bubblewrap", "process")  # the order of `auto`
 PROBE_SECONDS = 20.0
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -166,7 +166,7 @@ def _backends(config: Any) -> list[Check]:
     import anyio
 
     async def all_of_them() -> list[Check]:
-        return [await _open_backend(name, config) for name in BACKENDS]
+        return [await _open_backend(name, config) for name in ORDER]
 
     return anyio.run(all_of_them)
 
