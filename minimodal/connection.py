@@ -59,6 +59,8 @@ class Connection:
 
         return self.ask("call.run", call_fields(call), call.payload, answered)
 
+    run_blocking = run
+
     def ask(
         self, op: str, fields: Mapping[str, Any], payload: Payload, answered: Answered
     ) -> Abandon:

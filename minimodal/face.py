@@ -56,12 +56,19 @@ class Pending(Generic[T]):
     """An operation to be started: `start(answer)` begins it and returns what abandons it.
 
     `answer` is called once, from any thread, with the result or with an exception to raise.
+    `start_blocking` is used instead where the caller's thread has nothing to do but wait.
     """
 
-    __slots__ = ("start", "timeout")
+    __slots__ = ("start", "start_blocking", "timeout")
 
-    def __init__(self, start: Callable[[Answer], Abandon], timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        start: Callable[[Answer], Abandon],
+        timeout: float | None = None,
+        start_blocking: Callable[[Answer], Abandon] | None = None,
+    ) -> None:
         self.start = start
+        self.start_blocking = start_blocking or start
         self.timeout = timeout
 
     def __await__(self) -> Generator[Pending[T], Any, T]:
@@ -94,7 +101,7 @@ def _block_on(pending: Pending[Any]) -> Any:
             "Use the `.aio` form there."
         )
     waiter = _Waiter()
-    abandon = pending.start(waiter.answer)
+    abandon = pending.start_blocking(waiter.answer)
     try:
         if not waiter.wait(pending.timeout):
             raise TimeoutError

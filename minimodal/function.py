@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from .app import App
     from .options import ClsOptions
-    from .protocols import Abandon, Client
+    from .protocols import Client
     from .types import WebEndpoint
 
 P = ParamSpec("P")
@@ -122,15 +122,11 @@ class Function(Callee, MapMethods[P, R], Generic[P, R, L]):
     async def remote(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run it in a container and wait for the result. Raises what the function raises."""
         self._require_plain("remote", "remote_gen")
-        return value_of(await self._run(args, kwargs), self._name)  # type: ignore[no-any-return]  # the user's value
-
-    async def _run(self, args: Any, kwargs: Any) -> Outcome:
         client, call = await self._call(args, kwargs)
-
-        def start(answer: Callable[[Outcome], None]) -> Abandon:
-            return client.run(call, answer)
-
-        return await Pending(start)
+        outcome: Outcome = await Pending(
+            partial(client.run, call), start_blocking=partial(client.run_blocking, call)
+        )
+        return value_of(outcome, self._name)  # type: ignore[no-any-return]  # the user's value
 
     remote_gen = _RemoteGenOf()
     """Run a generator in a container; items arrive while it runs. For `for` and `async for`."""

@@ -148,7 +148,7 @@ class Host:
         """What its calls came to so far: calls, failed, containers, and seconds of work."""
         if not self._ready.done() or self._ready.exception() is not None:
             return {"calls": 0, "failed": 0, "containers": 0, "busy": 0.0}
-        total = self.engine.total
+        total = self.engine.total()
         ended = sum(total.states.values())
         return {
             "calls": ended,

@@ -58,6 +58,8 @@ def _dumps(value: Any, what: str) -> Payload:
 
     if type(value) in _BULKY:
         return _bulk(value)
+    if value is None or type(value) in _SCALARS:
+        return Payload(pickle.dumps(value, protocol=5))
     try:
         data = pickle.dumps(value, protocol=5, buffer_callback=keep)
         if main_is_importable or b"__main__" not in data:
@@ -79,6 +81,7 @@ def _dumps(value: Any, what: str) -> Payload:
 
 
 _BULKY = (bytes, bytearray)
+_SCALARS = (bool, int, float)
 
 
 def _bulk(value: bytes | bytearray) -> Payload:

@@ -48,6 +48,11 @@ class Client(Protocol):
         """Run an attached call. The returned function cancels it."""
         ...
 
+    def run_blocking(self, call: Call, done: Done) -> Abandon:
+        """As `run`, for a thread that does nothing else until the answer: it may be kept for a
+        millisecond, and `done` may be called on it before this returns."""
+        ...
+
     def ask(
         self,
         op: str,

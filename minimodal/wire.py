@@ -99,6 +99,20 @@ def encode(
     return [head + lengths + text + bytes(data), *views]
 
 
+def plain_result(data: bytes, seq: int) -> tuple[float, Payload] | None:
+    """What a RESULT of `seq` says, if the bytes are that, whole, and nothing else."""
+    if len(data) < HEADER.size:
+        return None
+    kind, flags, count, meta_len, its_seq, body_len = HEADER.unpack_from(data)
+    body = HEADER.size + meta_len
+    if kind != Kind.RESULT or flags or count or its_seq != seq or len(data) != body + body_len:
+        return None
+    try:
+        return float(data[HEADER.size : body]), Payload(data[body:])
+    except ValueError:
+        return None
+
+
 class Decoder:
     """Turns bytes into frames. Feed it, or let it lend the buffer to read into (BufferedProtocol).
 
@@ -112,6 +126,11 @@ class Decoder:
         self._start = 0  # unread bytes are scratch[start:end]
         self._end = 0
         self._pending: _Pending | None = None  # a frame whose large parts are still arriving
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no part of a frame waits for its rest."""
+        return self._pending is None and self._start == self._end
 
     def feed(self, data: Buffer) -> None:
         """Take bytes and call `on_frame` for each frame that is whole. Raises ProtocolError."""

@@ -91,9 +91,30 @@ def leaves_nothing(request: pytest.FixtureRequest, home: Path) -> Iterator[None]
         yield
 
 
+LONGEST = [
+    "test_examples.py",
+    "test_up.py",
+    "test_debugger.py",
+    "test_plugin.py",
+    "faults/test_images.py",
+    "test_load.py",
+    "cli/test_image.py",
+    "test_surface.py",
+    "faults/test_engine.py",
+    "test_shell.py",
+]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest first: the last one of a run would keep one worker alone."""
     for item in items:
         table.describe(item)
+
+    def rank(item: pytest.Item) -> int:
+        path = item.path.as_posix()
+        return next((n for n, name in enumerate(LONGEST) if path.endswith(name)), len(LONGEST))
+
+    items.sort(key=rank)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

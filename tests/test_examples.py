@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -51,13 +53,22 @@ ENDS = {
 MOUNTS = {"volumes_example.py", "comprehensive_example.py"}
 
 
+def everywhere() -> Iterator[Any]:
+    """Each example on each backend; but for the first, all but one container backend are `slow`."""
+    for position, command in enumerate(ENDS):
+        for name in ("process", "bubblewrap", "docker"):
+            marks = [] if name == "process" else [getattr(pytest.mark, name)]
+            if position and name != ("bubblewrap", "docker")[position % 2]:
+                marks.append(pytest.mark.slow)
+            if name != "process" or command.split()[0] not in MOUNTS:
+                yield pytest.param(name, command, marks=marks)
+
+
 @pytest.mark.timeout(170)  # the first one builds scikit-learn into an image
-@pytest.mark.parametrize("command", ENDS)
-def test_example(backend: str, command: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("where", "command"), list(everywhere()))
+def test_example(where: str, command: str, tmp_path: Path) -> None:
     example, *arguments = command.split()
-    if backend == "process" and example in MOUNTS:
-        pytest.skip("plain processes cannot mount a volume at an absolute path")
-    result = run(backend, example, *arguments, directory=tmp_path)
+    result = run(where, example, *arguments, directory=tmp_path)
     assert result.returncode == 0, result.stderr
     assert ENDS[command] in result.stdout.splitlines()[-1]
     for plot in tmp_path.glob("*.svg"):

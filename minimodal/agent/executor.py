@@ -7,7 +7,6 @@ Async functions and functions with several inputs at once run under an asyncio l
 from __future__ import annotations
 
 import contextvars
-import inspect
 import json
 import os
 import signal
@@ -16,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from mmap import mmap
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
 from minimodal import context, pickling
@@ -74,10 +74,10 @@ class Input:
 
 
 def result_of(value: Any, what: str) -> Payload:
-    if inspect.iscoroutine(value):
+    if isinstance(value, CoroutineType):
         value.close()
         raise InvalidError(f"{what} returned a coroutine: declare it with `async def`")
-    if inspect.isgenerator(value) or inspect.isasyncgen(value):
+    if isinstance(value, (GeneratorType, AsyncGeneratorType)):
         raise InvalidError(f"{what} is a generator: use .remote_gen()")
     return pickling.dumps(value, f"the result of {what}")
 
@@ -177,8 +177,8 @@ class SerialExecutor:
             raise InputCancellation("this input was cancelled")
 
     def _work(self, one: Input) -> None:
-        context.lone_input = one.context
-        context.current_input.set(one.context)
+        context.lone_input = here = one.context
+        context.current_input.set(here)
         try:
             started = time.perf_counter()
             args, kwargs = one.arguments()

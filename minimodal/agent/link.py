@@ -24,12 +24,16 @@ class Link:
         self._frames: deque[Frame] = deque()
         self._decoder = Decoder(self._frames.append)
         self._sending = threading.Lock()
-        self._pid = os.getpid()
+        self._forked = False
+        os.register_at_fork(after_in_child=self._disown)  # getpid() for each frame costs 2 µs
+
+    def _disown(self) -> None:
+        self._forked = True
 
     def send(
         self, kind: Kind, seq: int = 0, meta: str = "", payload: Payload | None = None
     ) -> None:
-        if os.getpid() != self._pid:
+        if self._forked:
             raise ProtocolError("a forked child of the function may not speak for it")
         parts = encode(kind, seq, meta, payload)
         with self._sending:

@@ -60,6 +60,8 @@ class _LogText(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
+        if not self._unfinished:
+            return
         call = _call_id()
         with self._lock:
             rest = self._unfinished.pop(call, "")

@@ -88,8 +88,9 @@ class DockerBackend:
         self._local = is_local(api.info)
         self._runtime = options.runtime
         self._user = container_user(api.info)
-        self._network = SharedNetwork(api, owner, self._user, home.cache / "docker-network")
         self._removal = Removal(api, tasks)
+        note = home.cache / "docker-network"
+        self._network = SharedNetwork(api, self._removal, owner, self._user, note)
         containers = BuildContainers(api, owner, self._removal, self._network.mode)
         self._builder = DockerBuilder(
             api,
@@ -178,8 +179,8 @@ class DockerBackend:
             if not self._local:
                 await self._copy(spec, container.docker_id, binds)
             await self._tasks.start(container.run)
-        except BaseException as error:
-            await self._removal.after_failure(name, error)
+        except BaseException:
+            await self._removal.remove(name)
             raise
         return container
 
@@ -235,8 +236,9 @@ class DockerBackend:
         with contextlib.suppress(DockerFailure):
             for found in await self._api.list_containers(f"{ENGINE_LABEL}={self._owner.engine}"):
                 if _is_ours(found):
-                    await self._api.remove(found["Id"])
+                    await self._removal.remove_now(found["Names"][0].lstrip("/"))
         await self._builder.remove_outdated()
+        await self._removal.wait_for_ghosts()
 
 
 @contextlib.asynccontextmanager

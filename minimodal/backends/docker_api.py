@@ -27,6 +27,7 @@ class DockerApi:
     def __init__(self, client: Any, requests: Requests) -> None:
         self.host = requests.host
         self.info: dict[str, Any] = {}  # `docker info`, read once when connecting
+        self.unanswered: set[str] = set()  # names of containers that may yet appear
         self._client = client
         self._requests = requests
 
@@ -36,7 +37,7 @@ class DockerApi:
         """Create a container of a unique name and return its id; a repeated create finds the first.
 
         Not cut short by a cancellation while the engine answers at its usual pace: the container
-        would appear after we had stopped looking for it.
+        would appear after we had stopped looking for it. A slower one's stays among `unanswered`.
         """
 
         async def request() -> str:
@@ -52,11 +53,16 @@ class DockerApi:
         while True:
             await anyio.lowlevel.checkpoint()
             try:
+                self.unanswered.add(name)
                 with anyio.CancelScope(shield=True):
-                    return await self._requests.ask(
+                    made = await self._requests.ask(
                         f"create {name}", request, within=USUAL_PACE, again=True
                     )
+                self.unanswered.discard(name)
+                return made
             except DockerFailure as error:
+                if error.status != 0:
+                    self.unanswered.discard(name)
                 too_slow = isinstance(error.__cause__, TimeoutError)
                 if not too_slow or anyio.current_time() > deadline:
                     raise

@@ -16,6 +16,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from .docker_api import DockerApi
+from .docker_removal import Removal
 from .docker_requests import DockerFailure
 from .docker_spec import NAME, STDIN_UNTIL_DEATH, WALLS, Owner
 
@@ -36,8 +37,11 @@ class SharedNetwork:
     `note` is a file that names the image used last.
     """
 
-    def __init__(self, api: DockerApi, owner: Owner, user: str, note: Path) -> None:
+    def __init__(
+        self, api: DockerApi, removal: Removal, owner: Owner, user: str, note: Path
+    ) -> None:
         self._api = api
+        self._removal = removal
         self._owner = owner
         self._user = user
         self._note = note
@@ -81,8 +85,7 @@ class SharedNetwork:
             )
             self._holder = None
             self._made()
-            with anyio.CancelScope(shield=True), anyio.move_on_after(5):
-                await self._remove(name)
+            await self._removal.remove(name)
 
     def _made(self) -> None:
         if self._making is not None:
@@ -108,9 +111,3 @@ class SharedNetwork:
                 self._note.write_text(f"{image}\n{python}")
             while await stream.read() is not None:
                 pass
-
-    async def _remove(self, name: str) -> None:
-        try:
-            await self._api.remove(name, within=4)
-        except DockerFailure as error:
-            log.debug("the network holder %s goes by itself: %s", name, error)

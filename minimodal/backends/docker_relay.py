@@ -8,7 +8,6 @@ copied into the container before it starts. What it would have to write to canno
 from __future__ import annotations
 
 import io
-import posixpath
 import struct
 import tarfile
 from collections.abc import Iterable
@@ -105,7 +104,9 @@ class Relay:
 def copies(spec: ContainerSpec, binds: Iterable[Bind]) -> bytes:
     """What would be mounted, as a tar archive to be unpacked at the container's root. Blocking.
 
-    Raises LaunchError for what a container could write to: it would write to a copy.
+    Directories above a target are no part of it: the engine makes those that the image lacks, and an
+    entry would change the others. Raises LaunchError for what a container could write to: it would
+    write to a copy.
     """
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
@@ -116,19 +117,8 @@ def copies(spec: ContainerSpec, binds: Iterable[Bind]) -> bytes:
                     "another machine or in a virtual one, which cannot. Run minimodal where the engine "
                     "runs, or use another backend."
                 )
-            _add_parents(tar, bind.target)
             tar.add(bind.source, bind.target.lstrip("/"), filter=_readable)
     return archive.getvalue()
-
-
-def _add_parents(tar: tarfile.TarFile, target: str) -> None:
-    directory = posixpath.dirname(target)
-    if directory != "/":
-        _add_parents(tar, directory)
-        known = {"/tmp": 0o1777}
-        member = tarfile.TarInfo(directory.lstrip("/"))
-        member.type, member.mode = tarfile.DIRTYPE, known.get(directory, 0o755)
-        tar.addfile(member, io.BytesIO())
 
 
 def _readable(member: tarfile.TarInfo) -> tarfile.TarInfo | None:

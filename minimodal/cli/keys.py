@@ -32,9 +32,12 @@ class Typing:
     Both are called on the thread of its own, and end it by raising an Error.
     """
 
-    def __init__(self, typed: Callable[[bytes], None], resized: Callable[[int, int], None]) -> None:
+    def __init__(
+        self, typed: Callable[[bytes], None], resized: Callable[[int, int], None] | None
+    ) -> None:
         self._typed = typed
         self._resized = resized
+        self._size: os.terminal_size | None = None  # that was told last
         self._wake, self._waker = os.pipe()
         os.set_blocking(self._waker, False)
         self._thread = threading.Thread(target=self._run, name="minimodal-keys", daemon=True)
@@ -64,10 +67,17 @@ class Typing:
                     data = os.read(fd, CHUNK)
                     if fd == self._wake and not data:
                         return  # stopped
-                    if fd == self._wake:
-                        size = os.get_terminal_size(0)  # not LINES and COLUMNS: those do not follow
-                        self._resized(size.lines, size.columns)
-                        continue
-                    self._typed(data)
-                    if not data:
-                        reading.remove(0)
+                    self._tell_size()  # first: keys may overtake the signal
+                    if fd == 0:
+                        self._typed(data)
+                        if not data:
+                            reading.remove(0)
+
+    def _tell_size(self) -> None:
+        if self._resized is None:
+            return
+        with suppress(OSError):  # hung up
+            size = os.get_terminal_size(0)  # not LINES and COLUMNS: those do not follow
+            if size != self._size:
+                self._size = size
+                self._resized(size.lines, size.columns)

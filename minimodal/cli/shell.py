@@ -120,7 +120,7 @@ def _typed_into(process: ContainerProcess[Any], terminal: bool) -> Iterator[None
         process.stdin.drain()
 
     with raw() if terminal else nullcontext():
-        typing = Typing(typed, resized)
+        typing = Typing(typed, resized if terminal else None)
         before = signal.signal(signal.SIGWINCH, typing.size_changed) if terminal else None
         try:
             yield

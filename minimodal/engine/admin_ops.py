@@ -16,9 +16,9 @@ import anyio
 from minimodal import __version__
 from minimodal.errors import ConflictError, InvalidError, NotFoundError
 from minimodal.protocols import Reply
-from minimodal.types import ByName, Payload
+from minimodal.types import Payload
 
-from .calls import Ended, LiveCall
+from .calls import Ended, FunctionLabel, LiveCall
 from .events import Event
 from .ops import Caller, Fields
 from .previews import previews
@@ -27,7 +27,7 @@ from .record_ops import RecordOps, call_row, limit_of, states_of
 if TYPE_CHECKING:
     from .engine import Engine
     from .pool import Pool
-    from .session import Session
+    from .session import Gone, Session
 
 
 LONGEST_POLL = 60.0
@@ -106,7 +106,7 @@ class AdminOps:
 
     def functions(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         """The pools of one app, or of all. A variant (with_options, an object) has its own row."""
-        pools = [p for p in self._engine.pools.values() if _selected(p, fields)]
+        pools = [p for p in self._engine.pools.values() if _selected(p.label, fields)]
         return Reply({"functions": [self._function_row(pool) for pool in pools]})
 
     def _function_row(self, pool: Pool) -> dict[str, Any]:
@@ -150,31 +150,40 @@ class AdminOps:
 
         Those that ended after `since` too, if it is given.
         """
-        pools = [p for p in self._engine.pools.values() if _selected(p, fields)]
+        pools = [p for p in self._engine.pools.values() if _selected(p.label, fields)]
         rows = [self._container_row(session) for pool in pools for session in pool.sessions]
-        since = float(fields.get("since") or "inf")
-        for session, at, reason in self._engine.gone:
-            if self._wall(at) >= since and _selected(session.pool, fields):
-                gone = {"state": "ended", "ended": self._wall(at), "reason": reason}
-                rows.append(self._container_row(session) | gone)
+        since = float("inf") if fields.get("since") is None else float(fields["since"])
+        rows += [
+            self._container_facts(gone)
+            | {"state": "ended", "ended": self._wall(gone.at), "reason": gone.reason}
+            for gone in self._engine.gone
+            if self._wall(gone.at) >= since and _selected(gone.label, fields)
+        ]
         return Reply({"containers": rows})
 
-    def _container_row(self, session: Session) -> dict[str, Any]:
-        pool = session.pool
-        state = "starting" if not session.ready else "busy" if session.busy else "idle"
+    def _container_facts(self, known: Session | Gone) -> dict[str, Any]:
+        """What is said of a container that runs and of one that has ended."""
+        label = known.label
         return {
-            "id": session.id,
-            "function": pool.key,
-            "name": pool.name,
-            "app_name": pool.app_name,
+            "id": known.id,
+            "function": label.key,
+            "name": label.name,
+            "app_name": label.app_name,
+            "node": known.node,
+            "image": known.image.digest,
+            "started": self._wall(known.started_at),
+            "ready": self._wall(known.ready_at) if known.ready_at else None,
+            "cpu": known.usage.cpu,
+            "memory": known.usage.memory,
+            "memory_limit": label.memory_limit,
+            "slots": 0,
+            "calls": [],
+        }
+
+    def _container_row(self, session: Session) -> dict[str, Any]:
+        state = "starting" if not session.ready else "busy" if session.busy else "idle"
+        return self._container_facts(session) | {
             "state": "stopping" if session.stopping else state,
-            "node": session.node,
-            "image": session.image.digest,
-            "started": self._wall(session.started_at),
-            "ready": self._wall(session.ready_at) if session.ready_at else None,
-            "cpu": session.usage.cpu,
-            "memory": session.usage.memory,
-            "memory_limit": pool.spec.resources.memory_limit,
             "slots": len(session.slots),
             "ended": None,
             "reason": "",
@@ -287,15 +296,15 @@ class AdminOps:
 
     def _call_row(self, known: LiveCall | Ended) -> dict[str, Any]:
         """A call in the engine's memory, with the fields of a call on record."""
-        call, pool = known.call, known.pool
+        call, label = known.call, known.label
         finished = known.finished_at if isinstance(known, Ended) else None
         begun = finished is not None or (isinstance(known, LiveCall) and known.slot is not None)
         return {
             "id": call.id,
-            "function": pool.key,
+            "function": label.key,
             "method": call.method,
-            "app": pool.spec.app,
-            "app_name": pool.app_name,
+            "app": label.app,
+            "app_name": label.app_name,
             "user": call.user,
             "priority": call.priority,
             "state": known.state.value,
@@ -351,10 +360,10 @@ def event_row(event: Event) -> dict[str, Any]:
     }
 
 
-def _selected(pool: Pool, fields: Fields) -> bool:
+def _selected(label: FunctionLabel, fields: Fields) -> bool:
     app, function = fields.get("app"), fields.get("function")
-    in_app = app is None or app in (pool.spec.app, pool.app_name)
-    return in_app and (function is None or function in (pool.key, pool.name))
+    in_app = app is None or app in (label.app, label.app_name)
+    return in_app and (function is None or function in (label.key, label.name))
 
 
 def _wanted(row: dict[str, Any], fields: Fields, states: set[str]) -> bool:
@@ -391,8 +400,8 @@ def _filter(fields: Fields) -> Any:
 
 def _place_of(known: LiveCall | Ended) -> dict[str, str]:
     """Where a call runs, and the module of its function."""
-    target = known.pool.spec.target
-    found = {"module": target.module} if isinstance(target, ByName) else {}
+    module = known.label.module
+    found = {"module": module} if module else {}
     if isinstance(known, LiveCall) and known.slot is not None:
         found["container"] = known.slot.session.id
     return found

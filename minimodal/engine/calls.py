@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from minimodal.types import EMPTY, Call, CallState, Failure, Outcome, Payload
+from minimodal.types import EMPTY, ByName, Call, CallState, Failure, FunctionSpec, Outcome, Payload
 
 from .input_window import InputWindow
 
@@ -77,6 +77,10 @@ class LiveCall:
         return self.call.durable
 
     @property
+    def label(self) -> FunctionLabel:
+        return self.pool.label
+
+    @property
     def inputs(self) -> InputWindow | None:
         """What a web request's client sends on."""
         return self.stream.inputs if self.stream is not None else None
@@ -136,11 +140,29 @@ class StreamBuffer:
             wake()
 
 
+class FunctionLabel(NamedTuple):
+    """Whose a call or container is, in words: what is remembered of it outlives the pool."""
+
+    key: str  # of the pool
+    name: str
+    app: str  # id
+    app_name: str
+    module: str  # empty: by value
+    secrets: tuple[str, ...]  # ids
+    memory_limit: int | None  # MiB
+
+
+def label_of(spec: FunctionSpec, key: str, app_name: str) -> FunctionLabel:
+    module = spec.target.module if isinstance(spec.target, ByName) else ""
+    limit = spec.resources.memory_limit
+    return FunctionLabel(key, spec.name, spec.app, app_name, module, spec.secrets, limit)
+
+
 class Ended(NamedTuple):
     """What is remembered of a finished call, without its values. Times are the loop's."""
 
     call: Call
-    pool: Pool
+    label: FunctionLabel
     state: CallState
     error: str
     attempts: int
@@ -158,7 +180,7 @@ def ended(live: LiveCall, outcome: Outcome, now: float) -> Ended:
     failure = outcome.failure
     return Ended(
         live.call,
-        live.pool,
+        live.label,
         outcome.state,
         f"{failure.type}: {failure.message}" if failure else "",
         outcome.attempts,

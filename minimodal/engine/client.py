@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from minimodal.errors import NotRunningError
 from minimodal.types import Call, Payload
+
+from .lease import Leases
 
 if TYPE_CHECKING:
     from minimodal.protocols import Abandon, Answered, Done
@@ -32,12 +35,23 @@ class LoopClient:
         self._scheduled = False
         self._closed = False
         self._reason = ""
+        self._leases = Leases(cast("Engine", engine), self._post, self._inbox.append, self._drain)
 
     def is_alive(self) -> bool:
         return not self._closed
 
     def run(self, call: Call, done: Done) -> Abandon:
         self._post(partial(self._engine.run, call, done))
+        return partial(self._cancel, call.id)
+
+    def run_blocking(self, call: Call, done: Done) -> Abandon:
+        try:
+            if self._closed or not self._leases.run(call, done):
+                self._post(partial(self._leases.begin, call, done))
+        except BaseException:  # Ctrl-C, at any moment
+            with suppress(NotRunningError):
+                self._cancel(call.id)
+            raise
         return partial(self._cancel, call.id)
 
     def _cancel(self, call_id: str) -> None:

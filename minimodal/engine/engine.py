@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from .scheduler import FairQueue
-    from .session import Gone, Session
+    from .session import Gone
 
 log = logging.getLogger("minimodal.engine")
 
@@ -91,7 +91,7 @@ class Engine:
         self.events = EventLog(clock)
         self.logs = LogLines(self.events, self.loop)
         self.tenants = tenants
-        self.total = Tally()  # of all its pools
+        self._past = Tally()  # of pools that have ended
         self.pools: dict[str, Pool] = {}
         self.image_breakers: dict[str, Breaker] = {}  # by digest
         self.apps: dict[str, App] = {}
@@ -139,6 +139,8 @@ class Engine:
     def opened(self, app: App) -> None:
         """All functions of an app, or of its new version, are in their places."""
         self.apps[app.id] = app
+        for pool in self.pools.values():
+            pool.reclaim()
         self.planner.wake()
         self.web.changed()
         self.timetable.wake()
@@ -162,6 +164,7 @@ class Engine:
         self.events.publish("app.closed", app.name or app_id, app=app_id, deployed=app.deployed)
 
     def _close_pool(self, pool: Pool) -> None:
+        pool.reclaim()
         for live in [live for live in self.calls.values() if live.pool is pool]:
             if not live.decided:
                 self._cancel_live(live)
@@ -186,9 +189,11 @@ class Engine:
 
     def place(self, pool: Pool, key: str) -> None:
         """Make `key` the name by which calls and the planner know the pool."""
+        pool.reclaim()
         if self.pools.get(pool.key) is pool:
             del self.pools[pool.key]
         pool.key = pool.queue.name = key
+        pool.label = pool.label._replace(key=key)
         self.pools[key] = pool
 
     def drain(self, pool: Pool) -> None:
@@ -200,8 +205,9 @@ class Engine:
 
     def remove_pool(self, pool: Pool) -> None:
         """End a pool; calls that it has are cancelled."""
-        self.pools.pop(pool.key, None)
-        self._close_pool(pool)
+        if self.pools.pop(pool.key, None) is not None:
+            self._close_pool(pool)
+            self._past.include(pool.tally)
 
     def new_key(self, stem: str) -> str:
         """A key for a pool that no call is addressed to."""
@@ -222,6 +228,13 @@ class Engine:
             f"no function {function!r} in a running or deployed app {app_name!r}"
             f"{'; apps here: ' + ', '.join(known) if known else ''}"
         )
+
+    def total(self) -> Tally:
+        """What all its pools' calls came to, without the last minutes. From any thread."""
+        total = Tally()
+        for tally in (self._past, *(pool.tally for pool in tuple(self.pools.values()))):
+            total.include(tally)
+        return total
 
     def sample(self) -> None:
         """Note how long the queues are, for the charts."""
@@ -247,9 +260,13 @@ class Engine:
         web request. Raises NotFoundError."""
         return self._keeps(call, self.pool_of(call.function))
 
-    def _keeps(self, call: Call, pool: Pool) -> bool:
+    def is_deployed(self, pool: Pool) -> bool:
+        """Whether its app is."""
         app = self.apps.get(pool.spec.app)
-        if app is None or not app.deployed or call.stream:
+        return app is not None and app.deployed
+
+    def _keeps(self, call: Call, pool: Pool) -> bool:
+        if call.stream or not self.is_deployed(pool):
             return False
         return pool.spec.web is None and all(
             name != call.method for name, _ in pool.spec.web_methods
@@ -298,9 +315,7 @@ class Engine:
         live.outcome = outcome
         live.state = outcome.state
         call_id = live.call.id
-        now = self.loop.time()
-        self.recent.append(ended(live, outcome, now))
-        self.traces.ended(live, outcome, now)
+        self.remember(live, outcome, self.loop.time())
         if not live.keep:  # what is on record is read there
             del self.calls[call_id]
         else:
@@ -308,9 +323,6 @@ class Engine:
             if len(self._kept) > KEPT_OUTCOMES:
                 del self.calls[self._kept.popleft()]
         live.call.payload = EMPTY  # the arguments may be large
-        begun = live.started_at if live.attempts or live.slot or outcome.attempts else None
-        for tally in (live.pool.tally, self.total):
-            tally.add(outcome.state, now, live.queued_at, begun)
         waiters, live.waiters = live.waiters, ()
         for waiter in waiters:
             waiter(outcome)
@@ -319,6 +331,13 @@ class Engine:
         live.pool.unfinished -= 1
         if live.pool.draining and not live.pool.unfinished:
             self.remove_pool(live.pool)
+
+    def remember(self, live: LiveCall, outcome: Outcome, now: float) -> None:
+        """Note how a call ended, for people: the last ones, traces and counts."""
+        self.recent.append(ended(live, outcome, now))
+        self.traces.ended(live, outcome, now)
+        begun = live.started_at if live.attempts or live.slot or outcome.attempts else None
+        live.pool.tally.add(outcome.state, now, live.queued_at, begun)
 
     async def outcome_of(self, live: LiveCall) -> Outcome:
         """Wait for a call's end. Cancelling the wait does not cancel the call."""
@@ -384,23 +403,13 @@ class Engine:
             self.loop.call_soon(pool.dispatch)
 
     def quotas_changed(self) -> None:
-        """Some user may run more than before."""
+        """Some user may run more than before, or less."""
         for pool in self.pools.values():
+            pool.reclaim()
             self.loop.call_soon(pool.dispatch)
         self.planner.wake()
 
     # --- containers ----------------------------------------------------------------------------------
-
-    def environment(self, pool: Pool, session: Session) -> dict[str, str]:
-        """Environment of a function's processes. Sent over the control connection, seen nowhere else."""
-        return {
-            **session.secrets,
-            **dict(pool.spec.env),
-            "MINIMODAL_IS_REMOTE": "1",
-            "MINIMODAL_TASK_ID": session.id,
-            "MODAL_IS_REMOTE": "1",
-            "MODAL_TASK_ID": session.id,
-        }
 
     def crash(self, loop: asyncio.AbstractEventLoop, problem: dict[str, Any]) -> None:
         """A callback raised: our bug. The engine stops rather than go on half alive."""
@@ -437,6 +446,8 @@ class Engine:
     async def wait_running(self, seconds: float) -> None:
         """Let no further call begin, and those that run finish, for so long at most."""
         self.draining = True
+        for pool in self.pools.values():
+            pool.reclaim()
         with anyio.move_on_after(seconds):
             for live in [live for live in self.calls.values() if live.slot is not None]:
                 await self.outcome_of(live)

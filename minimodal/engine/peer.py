@@ -91,6 +91,32 @@ class Peer(asyncio.BufferedProtocol):
         if out and self._transport is not None:
             self._transport.write(b"".join(out))
 
+    def lend(self) -> int | None:
+        """Stop reading, and give the descriptor to somebody else until `end_lease`.
+
+        None where there is none, or something is on its way in either direction.
+        """
+        transport = self._transport
+        if transport is None or transport.is_closing() or self._out or not self._decoder.is_empty:
+            return None
+        sock = transport.get_extra_info("socket")
+        if sock is None or transport.get_write_buffer_size():
+            return None
+        transport.pause_reading()
+        descriptor: int = sock.fileno()
+        return descriptor
+
+    def end_lease(self, unwritten: bytes, unread: bytes) -> None:
+        """Go on where the other has stopped: what it did not write, and read without understanding."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if unwritten:
+            transport.write(unwritten)
+        transport.resume_reading()
+        if unread:
+            self._guarded(self._decoder.feed, unread)
+
     def close(self, reason: str = "") -> None:
         self.reason = self.reason or reason
         if self._transport is not None:
@@ -105,9 +131,12 @@ class Peer(asyncio.BufferedProtocol):
         return self._decoder.get_buffer(sizehint)
 
     def buffer_updated(self, nbytes: int) -> None:
+        self._guarded(self._decoder.buffer_updated, nbytes)
+
+    def _guarded(self, decode: Callable[[Any], None], what: Any) -> None:
         try:
             with self._cork:
-                self._decoder.buffer_updated(nbytes)
+                decode(what)
         except Exception as error:
             # Whatever it is (a meta that is not what its kind says, or a bug of ours on the way), it
             # is this peer's alone: out of here it would end the engine, and hostile bytes may not.

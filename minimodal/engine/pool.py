@@ -6,34 +6,20 @@ start and stop is the planner's decision.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING, Any
 
-from minimodal.codec import to_plain
 from minimodal.errors import CircuitOpen
 from minimodal.policy import delay_before
-from minimodal.tracebacks import SOURCES_DIR
-from minimodal.types import (
-    EMPTY,
-    ByName,
-    ByValue,
-    CallState,
-    ExitReason,
-    Failure,
-    FunctionSpec,
-    Mount,
-    Outcome,
-    Payload,
-    Scaling,
-)
+from minimodal.types import CallState, ExitReason, Failure, FunctionSpec, Outcome, Payload, Scaling
 
 from .autoscaler import smooth
 from .breaker import Breaker, Breakers
-from .calls import LiveCall, failed
-from .exchange import web_of
+from .calls import LiveCall, failed, label_of
 from .gathering import Gathering
 from .scheduler import FairQueue
 from .session import Session
@@ -44,6 +30,7 @@ if TYPE_CHECKING:
     from minimodal.types import ImageRef
 
     from .engine import Engine
+    from .lease import Lease
 
 MAX_LOSSES = 3  # a call is retried so often after its container went away
 MAX_START_FAILURES = 3  # in a row, before what waits is failed
@@ -71,6 +58,7 @@ class Pool:
         self.draining = False  # a newer version has taken its place
         self.app_name = app_name
         self.name = spec.name
+        self.label = label_of(spec, spec.key, app_name)
         self.scaling = _initial_scaling(spec)
         self.queue: FairQueue[LiveCall] = FairQueue(engine.tenants, spec.key)
         self.sessions: list[Session] = []
@@ -93,49 +81,15 @@ class Pool:
         self.image: ImageRef | None = None
         # A web request may wait long for its client: nothing is sent ahead to wait behind it.
         web = spec.web is not None or bool(spec.web_methods)
-        self._prefetches = self.room == 1 and not (batching or spec.single_use or web)
+        self._serial = self.room == 1 and not (batching or spec.single_use or web)
+        self.lease: Lease | None = None  # of a slot that a caller's thread uses
+        self.lease_after = 0.0  # loop time before which there is no other
+        self.answered_at = -math.inf  # when the last call ended whose caller waits for it
         self._dispatching = False  # when the burst that is being read is over
         self.tally = Tally()
 
     def __repr__(self) -> str:
         return f"<Pool {self.spec.key} queued={len(self.queue)} running={self.running}>"
-
-    @property
-    def mounts(self) -> tuple[Mount, ...]:
-        """Besides those of its image, which the backend adds."""
-        sources = self._sources
-        return (Mount("sources", sources, SOURCES_DIR),) if sources else ()
-
-    @property
-    def _sources(self) -> str | None:
-        return self.spec.target.sources
-
-    def start_fields(self, session: Session) -> tuple[dict[str, Any], Payload]:
-        """What a START frame says: all that the agent needs to load the function."""
-        spec = self.spec
-        fields: dict[str, Any] = {
-            "container_id": session.id,
-            "app_id": spec.app,
-            "app_name": self.app_name,
-            "function": spec.name,
-            "key": spec.key,
-            "image": session.image.digest,
-            "env": self.engine.environment(self, session),
-            "max_inputs": spec.max_inputs,
-            "is_batched": spec.batching is not None,
-            "is_class": spec.is_class,
-            "workdir": session.image.workdir,
-            "interactive": self.engine.terminal.front is not None,
-            "web": {name: to_plain(endpoint) for name, endpoint in web_of(spec)},
-        }
-        data, parameters = b"", spec.parameters or EMPTY
-        match spec.target:
-            case ByName(module, qualname, _):
-                fields |= {"module": module, "qualname": qualname}
-            case ByValue(blob, python, _):
-                fields |= {"python": python}
-                data = self.engine.blob(blob)
-        return fields, Payload(data, (parameters.data, *parameters.buffers))
 
     # --- calls in ------------------------------------------------------------------------------------
 
@@ -177,6 +131,8 @@ class Pool:
         if self.engine.draining:
             return
         queue, gathering = self.queue, self.gathering
+        if queue:
+            self.reclaim()
         open_slots: list[tuple[int, int, Slot]] | None = None
         while queue:
             if gathering is not None and not gathering.is_due(queue):
@@ -256,6 +212,29 @@ class Pool:
         else:
             self.give_batch(batch, slot)
 
+    def began(self, live: LiveCall) -> None:
+        """A call runs that has not waited here: a caller's thread gave it to a slot."""
+        self.queue.count_running(live.call.user)
+        self.running += 1
+
+    def may_lend(self, quick: float) -> bool:
+        """Whether a slot may be lent to a caller's thread: its calls are quick and nobody waits."""
+        engine = self.engine
+        return (
+            self._serial
+            and self.lease is None
+            and not self.queue
+            and not self.running
+            and (self.service_time or quick) < quick
+            and engine.loop.time() >= self.lease_after
+            and not (engine.draining or engine.tenants.limits_running or engine.is_deployed(self))
+        )
+
+    def reclaim(self) -> None:
+        """No caller's thread uses a slot any more."""
+        if self.lease is not None:
+            self.lease.reclaim()
+
     def dispatch_later(self) -> None:
         self.engine.loop.call_soon(self.dispatch)
 
@@ -280,7 +259,7 @@ class Pool:
     @property
     def _depth(self) -> int:
         """How many calls one slot may have at most, with those that are sent ahead."""
-        if self.service_time is None or self.service_time > PREFETCH_BELOW or not self._prefetches:
+        if self.service_time is None or self.service_time > PREFETCH_BELOW or not self._serial:
             return self.room
         return min(MAX_PREFETCH, 1 + int(PREFETCH_BELOW / max(self.service_time, 1e-6)))
 
@@ -303,14 +282,17 @@ class Pool:
         if len(slot.session.slots) > 1:
             slot.session.take_back_lent()
         if why is None and failure is None:
-            # As the executor saw it: on a busy machine the way there and back takes longer.
-            self.service_time = smooth(self.service_time, min(seconds, now - live.started_at))
+            self.took(min(seconds, now - live.started_at))
             self.engine.finish(live, Outcome(CallState.OK, payload, None, live.attempts + 1))
         elif why is CallState.TIMEOUT:
             self._attempt_failed(live, CallState.TIMEOUT, self._timed_out())
         elif why is None and failure is not None:
             self._attempt_failed(live, CallState.ERROR, failure)
         self.dispatch()
+
+    def took(self, seconds: float) -> None:
+        """As the executor saw it: on a busy machine the way there and back takes longer."""
+        self.service_time = smooth(self.service_time, seconds)
 
     def lost(self, live: LiveCall, reason: ExitReason, begun: bool, why: CallState | None) -> None:
         """The executor or container of a call went away."""
@@ -427,8 +409,7 @@ class Pool:
         self.start_failures = 0
         self._say_tried(None)
         self.breaker.success(session.ticket)
-        for tally in (self.tally, self.engine.total):
-            tally.cold_starts.add(seconds)
+        self.tally.cold_starts.add(seconds)
         self.cold_start = smooth(self.cold_start, seconds)
 
     def session_ended(self, session: Session, reason: ExitReason) -> None:
@@ -462,6 +443,7 @@ class Pool:
 
     def drain(self) -> None:
         """A newer version takes the new calls; this one finishes those that it has."""
+        self.reclaim()
         self.draining = True
         self.scaling = replace(
             self.scaling, min_containers=0, buffer_containers=0, scaledown_window=1.0

@@ -32,7 +32,8 @@ async def previews(
         given, value = ended.input, value if value.data else ended.value
     known = ended or live
     web = known is not None and known.call.web
-    pool = known.pool if known is not None else engine.pools.get(row["function"])
+    pool = engine.pools.get(row["function"])
+    label = known.label if known is not None else pool.label if pool is not None else None
     shown_input: Payload | None = given
     shown_value: Payload | None = value
     try:
@@ -42,7 +43,7 @@ async def previews(
             kept = await engine.durable.store.small(row["id"])
             shown_input = kept[0] if wants_input else given
             shown_value = kept[1] if wants_value else value
-        secrets = pool.spec.secrets if pool is not None else ()
+        secrets = label.secrets if label is not None else ()
         mask = Mask((await engine.objects.secrets.resolve(secrets)).values())
     except Error:
         return {"input": None, "value": None}  # it has expired, or its secrets are gone

@@ -131,6 +131,7 @@ class Rollout:
                 again.image, again.origin = engine.builds.of(spec), origin
             elif pool.key not in self._staged:
                 pool.app_name = self._name
+                pool.label = pool.label._replace(app_name=self._name)
                 pool.reopened()
         staged, self._staged = self._staged, {}
         for key, pool in staged.items():

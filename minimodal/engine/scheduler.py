@@ -117,6 +117,14 @@ class FairQueue(Generic[T]):
             return item
         return None
 
+    def count_running(self, user: str) -> None:
+        """A call of this user runs that has not waited here. Until `finish`, as for a popped one."""
+        line = self._lines.get(user) or self._new_line(user)
+        if not line.running and not line.count:
+            line.account.pools += 1
+        line.running += 1
+        line.account.running += 1
+
     def finish(self, user: str) -> list[FairQueue[Any]]:
         """A popped call of this user has left its slot, however it ended.
 

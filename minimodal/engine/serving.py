@@ -43,6 +43,8 @@ class Serving:
             raise ProtocolError(f"a client does not send {frame.kind.name}")
         op, fields = json.loads(frame.meta)
         seq = frame.seq
+        if self._caller.session is not None:  # the call that asks may have gone by a lease
+            self._caller.session.pool.reclaim()
 
         def answered(answer: Reply | BaseException) -> None:
             self._requests.pop(seq, None)

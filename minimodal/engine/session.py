@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import anyio
 
 from minimodal.errors import BuildError, Error, ProtocolError
+from minimodal.tracebacks import SOURCES_DIR
 from minimodal.types import ContainerSpec, ExitReason, Failure, Mount, new_id
 from minimodal.wire import Frame, Kind
 
@@ -19,6 +20,7 @@ from .masking import NOTHING, Mask
 from .peer import Peer
 from .serving import Serving
 from .slot import CUT, Slot, failure_of
+from .start import start_frame
 from .terminal import LOOK_AGAIN
 from .usage import Usage
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from minimodal.protocols import Container
     from minimodal.types import ImageRef
 
+    from .calls import FunctionLabel
     from .pool import Pool
 
 log = logging.getLogger("minimodal.engine")
@@ -75,6 +78,10 @@ class Session:
         return self.pool.spec.startup_timeout or self.pool.spec.timeout
 
     @property
+    def label(self) -> FunctionLabel:
+        return self.pool.label
+
+    @property
     def busy(self) -> bool:
         return any(slot.load for slot in self.slots)
 
@@ -114,13 +121,14 @@ class Session:
 
     def _spec(self, volumes: tuple[Mount, ...]) -> ContainerSpec:
         spec = self.pool.spec
+        sources = [spec.target.sources] if spec.target.sources else []
         return ContainerSpec(
             id=self.id,
             label=self.pool.name,
             image=self.image,
             resources=spec.resources,
             env=dict(self.image.env),
-            mounts=(*self.pool.mounts, *volumes),
+            mounts=(*(Mount("sources", at, SOURCES_DIR) for at in sources), *volumes),
             block_network=spec.block_network,
             runtime=spec.runtime,
         )
@@ -179,8 +187,7 @@ class Session:
                 self.mute = False
                 peer.on_frame = self._on_frame
                 peer.on_lost = self._on_supervisor_lost
-                fields, payload = self.pool.start_fields(self)
-                peer.send(Kind.START, 0, json.dumps(fields), payload)
+                peer.send(Kind.START, 0, *start_frame(self))
                 self._fork()
             case "executor":
                 slot = self._slot(int(hello["slot"]))
@@ -334,6 +341,7 @@ class Session:
 
     def kill_slot(self, slot: Slot) -> None:
         """SIGKILL the executor; EXITED brings its calls back and a new executor is forked."""
+        self.pool.reclaim()
         if self._supervisor is not None and slot in self.slots:
             self._supervisor.send(Kind.KILL, slot.index)
 
@@ -344,6 +352,7 @@ class Session:
 
     def retire(self) -> None:
         """Take no new calls, and stop when the last one is done."""
+        self.pool.reclaim()
         self.stopping = True
         if not self.busy:
             self._stop.set()
@@ -359,6 +368,7 @@ class Session:
 
     def request_stop(self) -> None:
         """Let it end in good order; it gets no more calls."""
+        self.pool.reclaim()
         self.stopping = True
         self._stop.set()
 
@@ -394,16 +404,34 @@ class Session:
             asked=asked,
         )
         engine = self.pool.engine
-        engine.gone.append(Gone(self, engine.loop.time(), "" if asked else str(reason)))
+        engine.gone.append(
+            Gone(
+                self.id,
+                self.label,
+                self.node,
+                self.image,
+                self.started_at,
+                self.ready_at,
+                self.usage,
+                engine.loop.time(),
+                "" if asked else str(reason),
+            )
+        )
         self.pool.session_ended(self, reason)
-        self.secrets, self.mask = {}, NOTHING  # it is remembered, they are not
+        self.secrets, self.mask = {}, NOTHING  # whoever still has it, has no secrets
 
 
 class Gone(NamedTuple):
-    """A container that has ended, as it is remembered for people."""
+    """A container that has ended, as it is remembered for people. Times are the loop's."""
 
-    session: Session
-    at: float  # loop time
+    id: str
+    label: FunctionLabel
+    node: str
+    image: ImageRef
+    started_at: float
+    ready_at: float  # 0: it never was
+    usage: Usage
+    at: float
     reason: str  # empty: it was to stop
 
 

@@ -11,7 +11,7 @@ import json
 from typing import TYPE_CHECKING
 
 from minimodal.errors import ProtocolError
-from minimodal.types import CallState, ExitReason, Failure, Payload
+from minimodal.types import Call, CallState, ExitReason, Failure, Payload
 from minimodal.wire import Frame, Kind
 
 from .calls import LiveCall
@@ -112,25 +112,44 @@ class Slot:
         """Send a call; the executor may be busy with an earlier one. `batch`: members of its batch."""
         assert self._peer is not None
         call = live.call
-        live.slot = self
-        live.state = CallState.RUNNING
-        session = self.session
-        live.container = session.id
-        if session.ready_at > live.queued_at:  # it waited for this container to start
-            live.cold = session.ready_at - max(live.queued_at, session.started_at)
-        engine = session.pool.engine
+        engine = self.session.pool.engine
         engine.seq += 1
-        live.seq = engine.seq
-        self.inflight[live.seq] = live
-        if not self._serial or len(self.inflight) == 1:
-            self._begin(live)
-        stream = "w" if call.web else "1" if call.stream else ""
-        meta = f"{call.id}\0{call.method}\0{call.depth}\0{stream}\0{batch}"
-        self._peer.send(Kind.CALL, live.seq, meta, call.payload)
+        self._has(live, engine.seq)
+        self._peer.send(Kind.CALL, live.seq, call_meta(call, batch), call.payload)
         if live.inputs is not None:
             live.inputs.connect(self, live.seq)
         if self._serial and len(self.inflight) > 1 and self._recall is None:
             self._recall = engine.loop.call_later(RECALL_AFTER, self._recall_if_slow, self._head())
+
+    def _has(self, live: LiveCall, seq: int) -> None:
+        session = self.session
+        live.slot, live.seq = self, seq
+        live.state = CallState.RUNNING
+        live.container = session.id
+        if session.ready_at > live.queued_at:  # it waited for this container to start
+            live.cold = session.ready_at - max(live.queued_at, session.started_at)
+        self.inflight[seq] = live
+        if not self._serial or len(self.inflight) == 1:
+            self._begin(live)
+
+    def lend(self) -> int | None:
+        """The descriptor by which a caller's thread may use it until `end_lease`; None: not now."""
+        if self._peer is None or self.load or not self.accepting:
+            return None
+        return self._peer.lend()
+
+    def end_lease(
+        self,
+        live: LiveCall | None = None,
+        seq: int = 0,
+        unwritten: bytes = b"",
+        unread: bytes = b"",
+    ) -> None:
+        """It is the loop's again. `live`: what the caller's thread has given it, as `seq`."""
+        if live is not None:
+            self._has(live, seq)
+        if self._peer is not None:
+            self._peer.end_lease(unwritten, unread)
 
     def _begin(self, live: LiveCall) -> None:
         """The attempt starts now, as far as it can be told from here."""
@@ -345,6 +364,7 @@ class Slot:
 
     def lost(self, reason: ExitReason) -> None:
         """The executor is gone. Its calls go back to the pool; only begun ones count a loss."""
+        self.session.pool.reclaim()
         self.ready = False
         if self._was_cut:
             reason = CUT
@@ -366,6 +386,12 @@ class Slot:
         self._ending.clear()
         self._batches.clear()
         self._running_batches = 0
+
+
+def call_meta(call: Call, batch: int = 1) -> str:
+    """The words of a CALL frame. `batch`: members of its batch."""
+    stream = "w" if call.web else "1" if call.stream else ""
+    return f"{call.id}\0{call.method}\0{call.depth}\0{stream}\0{batch}"
 
 
 def failure_of(frame: Frame) -> Failure:

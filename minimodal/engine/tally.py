@@ -30,6 +30,10 @@ class Times:
         if seconds > 0:
             self.total += seconds
 
+    def include(self, other: Times) -> None:
+        self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
+        self.total += other.total
+
     def quantile(self, share: float) -> float | None:
         """An estimate: evenly between the bounds of the bucket in which that share of all lies."""
         wanted = share * sum(self.counts)
@@ -81,6 +85,14 @@ class Tally:
         self._finished[-1] += 1
         if state is not CallState.OK and state is not CallState.CANCELLED:
             self._failed[-1] += 1
+
+    def include(self, other: Tally) -> None:
+        """Add the counts and times of another, not its last minutes."""
+        for state, count in other.states.items():
+            self.states[state] += count
+        self.waits.include(other.waits)
+        self.service.include(other.service)
+        self.cold_starts.include(other.cold_starts)
 
     def sample(self, now: float, queued: int, containers: int) -> None:
         """How long the queue is and how many containers there are; of a slice the most counts."""

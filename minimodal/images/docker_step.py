@@ -143,8 +143,8 @@ class BuildContainers:
         name = f"{NAME}{self._owner.engine}-{new_id('build')}"
         try:
             container = await self._api.create(name, request)
-        except BaseException as error:
-            await self._removal.after_failure(name, error)
+        except BaseException:
+            await self._removal.remove(name)
             raise
         try:
             yield BuildContainer(self._api, container, parent)

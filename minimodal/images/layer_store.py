@@ -98,23 +98,30 @@ class LayerStore:
     @contextmanager
     def draft(self) -> Iterator[Draft]:
         """A place to build a layer in. Blocking: call it in a thread."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        path = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=self.path))
-        path.chmod(0o755)
-        lock = _lock(path)  # held by the living, see sweep
-        (path / "files").mkdir(mode=0o755)
-        try:
+        with self._new() as path:
+            path.chmod(0o755)
+            (path / "files").mkdir(mode=0o755)
             yield Draft(path)
+
+    @contextmanager
+    def _new(self) -> Iterator[Path]:
+        """A directory that no sweep takes; what is left of it after the block is removed."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = None
+        while lock is None:  # a sweep may have been quicker
+            path = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=self.path))
+            lock = _lock(path)
+        try:
+            yield path
         finally:
-            os.close(lock)
             remove_tree(path)
+            os.close(lock)
 
     def commit(
         self, draft: Draft, digest: str, parent: str | None, meta: Mapping[str, Any]
     ) -> StoredLayer:
         """Make the draft the layer of that digest. Whoever comes second keeps the first one's."""
         remove_tree(draft.path / "work")
-        (draft.path / "lock").unlink(missing_ok=True)
         record = draft.path / "layer.json"
         with record.open("w") as file:
             json.dump({"parent": parent, "meta": dict(meta)}, file)
@@ -136,16 +143,16 @@ class LayerStore:
 
     def remove(self, digest: str) -> None:
         """Remove one layer: first it stops to exist for others, then its files go."""
-        gone = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=self.path))
-        with suppress(FileNotFoundError):
+        with self._new() as gone, suppress(FileNotFoundError):
             os.rename(self._path(digest), gone / "removed")
-        remove_tree(gone)
 
     def sweep(self) -> None:
         """Remove the drafts of builders that died."""
-        for entry in os.scandir(self.path) if self.path.is_dir() else ():
-            if entry.name.startswith(_DRAFT) and not _locked(Path(entry.path)):
-                remove_tree(Path(entry.path))
+        for path in self.path.glob(f"{_DRAFT}*"):
+            lock = _lock(path)
+            if lock is not None:
+                remove_tree(path)
+                os.close(lock)
 
     def _path(self, digest: str) -> Path:
         if not digest or not digest.isalnum():
@@ -167,18 +174,26 @@ def remove_tree(path: Path) -> None:
             shutil.rmtree(path)
 
 
-def _lock(path: Path) -> int:
-    # flock, not lockf: one process may build several layers and sweep at the same time.
-    fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(fd, fcntl.LOCK_EX)
-    return fd
-
-
-def _locked(path: Path) -> bool:
+def _lock(path: Path) -> int | None:
+    """Hold the directory of a draft, as its builder does and as who removes it must; None where
+    another has it, or it is gone."""
+    # flock, not lockf: one process may build several layers and sweep at the same time. The directory
+    # itself, not a file in it: that would have to appear after it, and to go before it.
     try:
-        fd = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(fd), os.stat(path)):
+            return fd
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except BaseException:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -79,6 +79,22 @@ def test_a_hostile_container_harms_only_itself(far: Host) -> None:
     assert f.square.remote(5) == 25
 
 
+def test_directories_of_the_image_stay_as_they_are(tmp_path: Path) -> None:
+    """/tmp has a mode of its own, and /var/run is a link."""
+    (tmp_path / "word").write_text("given")
+    app, image = minimodal.App("above"), minimodal.Image.debian_slim()
+    for target in ("/tmp/word", "/var/run/below/word"):
+        image = image.add_local_file(tmp_path / "word", target)
+
+    @app.function(image=image, serialized=True)
+    def modes() -> list[str]:
+        words = [Path(p).read_text() for p in ("/tmp/word", "/run/below/word")]
+        return [*words, *(oct(os.lstat(p).st_mode) for p in ("/tmp", "/var/run", "/run/below"))]
+
+    with app.run():
+        assert modes.remote() == ["given", "given", "0o41777", "0o120777", "0o40755"]
+
+
 def test_what_such_an_engine_cannot_do_is_said() -> None:
     app = minimodal.App("far")
     volume = minimodal.Volume.from_name("far", create_if_missing=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import socket
 import threading
 import time
@@ -17,6 +18,7 @@ from minimodal.backends.docker import DockerBackend, open_backend
 from minimodal.errors import LaunchError, RuntimeUnavailable
 from minimodal.home import Home
 from tests.docker_engine import (
+    BASE,
     HELLO,
     STAY,
     Peer,
@@ -196,6 +198,36 @@ def test_f54_a_create_that_was_given_up_on_is_removed_when_it_appears(
         assert await eventually(lambda: none_left(backend), within=10)
 
     with_rule(monkeypatch, once("POST .*name=minimodal-ct-", held), body)
+
+
+@pytest.mark.docker
+def test_f54_a_holder_of_the_network_that_appears_while_the_backend_closes_is_removed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its create hangs in the engine until the backend looks for it for the second time."""
+    monkeypatch.setattr("minimodal.backends.docker_api.USUAL_PACE", 0.3)
+    asked, thaw, removals = anyio.Event(), anyio.Event(), [0]
+
+    def rule(request: str) -> Hold | None:
+        if re.search("DELETE .*-net-0", request):
+            removals[0] += 1
+            if removals[0] == 2:
+                thaw.set()
+        if not re.search("POST .*-net-0", request):
+            return None
+        asked.set()
+        return Hold(thaw)
+
+    async def main(home: Home) -> None:
+        async with misbehaving_engine(home.state / "d.sock", rule) as host:
+            monkeypatch.setenv("DOCKER_HOST", host)
+            async with opened_backend(home) as backend:
+                backend._network.ensure(backend._tasks, BASE.name, BASE.python)
+                await asked.wait()
+            assert thaw.is_set()  # `opened_backend` sees that nothing is left
+
+    with short_home() as home:
+        anyio.run(main, home)
 
 
 @pytest.mark.docker

@@ -172,6 +172,14 @@ def test_other_output_waits(debugs: Debugs) -> None:
         assert person.seen.count(b"spoken") == 3
 
 
+def test_pasted_lines_that_nobody_reads_hold_nothing_up(debugs: Debugs) -> None:
+    """More than the terminal of the container takes in."""
+    with debugs("main") as person:
+        person.answers(PDB, b"__import__('time').sleep(0.5)\rc\r" + b"x = 1\r" * 3000)
+        person.expects(b"the result is 49")
+        assert person.waits() == 0
+
+
 def test_a_process_that_dies_gives_the_terminal_back(debugs: Debugs) -> None:
     """The call was lost with its process, so it is run again, and asks again."""
     with debugs("main") as person:

@@ -37,6 +37,9 @@ def outer(x: int) -> int:
 def fails() -> None:
     raise ValueError("no tea")
 
+@app.function()
+def refused() -> None: ...
+
 @app.local_entrypoint()
 def main():
     from opentelemetry import trace
@@ -52,6 +55,12 @@ def main():
     try:
         fails.remote()
     except ValueError:
+        pass
+    minimodal.set_quota("ada", max_queued=0)
+    try:
+        with minimodal.as_user("ada"):
+            refused.remote()
+    except minimodal.errors.ResourceExhaustedError:
         pass
     print(json.dumps([
         {
@@ -120,6 +129,13 @@ def test_a_failure_has_its_attempts_and_its_reason(spans: list[dict[str, Any]]) 
     assert failed["events"][1][1]["exception.type"] == "ValueError"
     assert "no tea" in failed["events"][1][1]["exception.stacktrace"]
     assert failed["trace"] != next(s["trace"] for s in spans if s["name"] == "outer")
+
+
+def test_a_refused_call_has_a_span_that_ends(spans: list[dict[str, Any]]) -> None:
+    [refused] = [span for span in spans if span["name"] == "refused"]
+    assert not refused["ok"]
+    assert refused["attributes"]["minimodal.state"] == "error"
+    assert "max_queued" in refused["events"][0][1]["exception.message"]
 
 
 class Broken:

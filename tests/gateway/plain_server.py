@@ -1,4 +1,4 @@
-"""Serves one of shop.py's apps without minimodal, to compare with: `python plain_server.py NAME PORT`."""
+"""Serves one of shop.py's apps without minimodal, to compare with: `python plain_server.py NAME SOCKET`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     from tests.gateway import shop
 
-    name, port = sys.argv[1], int(sys.argv[2])
+    name, fd = sys.argv[1], int(sys.argv[2])
     if name == "flask":
-        from werkzeug.serving import run_simple
+        from werkzeug.serving import make_server
 
-        run_simple("127.0.0.1", port, shop.make_flask(), threaded=True)
+        make_server("127.0.0.1", 0, shop.make_flask(), threaded=True, fd=fd).serve_forever()
     else:
         import uvicorn
 
         make = {"fast": shop.make_fastapi, "star": shop.make_starlette}[name]
-        uvicorn.run(make(), host="127.0.0.1", port=port, log_level="error", server_header=False)
+        uvicorn.run(make(), fd=fd, log_level="error", server_header=False)

@@ -6,7 +6,6 @@ import importlib.util
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,23 +81,16 @@ def gateway(leaves_nothing: str) -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def plain(leaves_nothing: str) -> Iterator[dict[str, int]]:
-    """The port of each app under a plain server."""
+    """The port of each app under a plain server. It listens before its server is there to answer."""
     ports, processes = {}, []
     script = str(Path(__file__).with_name("plain_server.py"))
     for name in ("fast", "star", "flask"):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            ports[name] = free.getsockname()[1]
-        command = [sys.executable, script, name, str(ports[name])]
-        processes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
-    for port in ports.values():
-        until = time.monotonic() + 30
-        while time.monotonic() < until:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except OSError:
-                time.sleep(0.05)
+        with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
+            ports[name] = server.getsockname()[1]
+            command = [sys.executable, script, name, str(server.fileno())]
+            processes.append(
+                subprocess.Popen(command, stderr=subprocess.DEVNULL, pass_fds=[server.fileno()])
+            )
     try:
         yield ports
     finally:
@@ -119,7 +111,7 @@ def test_the_same_answer(
     host = f"{app}.localhost:{gateway}"  # an app may put it into its answer
     answers = []
     for port in (plain[app], gateway):
-        with httpx.Client(timeout=60) as client:
+        with httpx.Client(timeout=170) as client:  # the first waits for a start
             request = client.build_request(method, f"http://127.0.0.1:{port}{path}", **options)  # type: ignore[arg-type]  # of several kinds
             request.headers["Host"] = host
             answers.append(client.send(request))

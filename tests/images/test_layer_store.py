@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,26 @@ def test_removed_layers_and_dead_builders_drafts_go_and_living_ones_stay(home: H
     with store.draft() as draft:
         store.sweep()
         assert [p for p in home.layers.iterdir()] == [draft.path]
+
+
+def test_a_sweep_takes_no_draft_of_the_living(home: Home) -> None:
+    """Neither one that was just made nor one that is being committed."""
+    store, stop = LayerStore(home), threading.Event()
+
+    def sweep() -> None:
+        while not stop.is_set():
+            store.sweep()
+
+    with ThreadPoolExecutor(2) as pool:
+        sweeps = [pool.submit(sweep) for _ in range(2)]
+        try:
+            for number in range(60):
+                with store.draft() as draft:
+                    (draft.upper("etc") / "x").touch()
+                    store.commit(draft, f"a{number}", None, {})
+                if number % 2:
+                    store.remove(f"a{number}")
+        finally:
+            stop.set()
+        assert [each.result() for each in sweeps] == [None, None]
+    assert {layer.digest for layer in store.all()} == {f"a{n}" for n in range(0, 60, 2)}

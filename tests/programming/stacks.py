@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 
 import minimodal
@@ -20,6 +21,15 @@ def sleeps(x: int) -> None:
 def inner(x: int) -> None:
     reached.put(x)
     time.sleep(60)  # here
+
+
+@app.function()
+def dumps_that_nobody_reads(times: int) -> int:
+    from minimodal.agent.stacks import SIGNAL
+
+    for _ in range(times):
+        os.kill(os.getpid(), SIGNAL)
+    return times
 
 
 @app.function()

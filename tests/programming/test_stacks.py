@@ -69,6 +69,10 @@ def test_where_it_is(
     assert thread["frames"][0][0].endswith("stacks.py")
 
 
+def test_stacks_that_nobody_reads_hold_no_call_up() -> None:
+    assert f.dumps_that_nobody_reads.remote(1000) == 1000  # more than a pipe holds
+
+
 def test_one_of_several_in_a_process(host: Host, begun: Any) -> None:
     first, second = begun(f.many, 1), begun(f.many, 2)
     for call in (first, second):
