@@ -61,7 +61,6 @@ class Attempt:
     lost: bool
     started: float | None
     ended: float
-    place: str
     failure: Failure
 
 
@@ -125,10 +124,10 @@ def stored_of(row: tuple[Any, ...], blobs: Blobs) -> Stored:
 
 
 def attempt_of(row: tuple[Any, ...]) -> Attempt:
-    number, lost, started, ended, place, failure = row
+    number, lost, started, ended, failure = row
     found = failure_of(failure)
     assert found
-    return Attempt(number, bool(lost), started, ended, place, found)
+    return Attempt(number, bool(lost), started, ended, found)
 
 
 def failure_text(failure: Failure | None) -> str | None:
