@@ -40,6 +40,7 @@ _NAMES = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+(?::[-!#$%&'*+.^_`|~0-9A-Za-z]
 _CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
 _LOOKED_AT = frozenset((b"host", b"expect", b"transfer-encoding"))
 
+log = logging.getLogger("minimodal.gateway")
 _quiet = logging.getLogger("minimodal.gateway.http")
 _quiet.propagate = False  # uvicorn tells of each bad request; the gateway says what matters itself
 _quiet.addHandler(logging.NullHandler())
@@ -94,7 +95,12 @@ class Connection(HttpToolsProtocol):
             return
         except httptools.HttpParserError as error:
             cause = error.__context__
-            self._break_off(*(cause.args if isinstance(cause, Malformed) else (400, INVALID)))
+            if (
+                isinstance(error, httptools.HttpParserCallbackError)
+                and type(cause) is not Malformed
+            ):
+                log.error("a request could not be taken", exc_info=cause)  # our bug
+            self._break_off(*(cause.args if type(cause) is Malformed else (400, INVALID)))
             return
         if self._unread > self._limits.header_bytes:
             if self._in_head:
@@ -334,25 +340,27 @@ class Cycle(RequestResponseCycle):
         if _CONTROL.search(values) or values.count(b"\n") >= max(1, len(headers)):
             raise ValueError("a header's value is not well formed")
         parts = [STATUS_LINE[status]]
-        chunked = closing = False
+        self._left, self.chunked_encoding = None, False  # of an earlier head that was none
+        closing = False
         for name, value in headers:
             name = name.lower()
             if name == b"content-length":
+                if self._left is not None or not value.isdigit():
+                    raise ValueError("there is one Content-Length, and it is a number")
                 self._left = int(value)
             elif name == b"transfer-encoding":
-                chunked = True
+                continue  # how the body travels is decided here
             elif name == b"connection" and b"close" in value.lower():
                 closing = True
             parts += (name, b": ", value, b"\r\n")
         if self.scope["method"] == "HEAD" or status in BODILESS:
             self._left = 0
-        elif self._left is None and not chunked:
-            if self.scope["http_version"] == "1.1":
-                chunked = True
+        elif self._left is None:
+            self.chunked_encoding = self.scope["http_version"] == "1.1"
+            if self.chunked_encoding:
                 parts.append(b"transfer-encoding: chunked\r\n")
             else:
                 self.keep_alive = False  # the end of the connection is the end of the body
-        self.chunked_encoding = chunked and self._left is None
         if closing:
             self.keep_alive = False
         elif not self.keep_alive:
