@@ -18,7 +18,7 @@ ROOMS = {
         engine_lock errors exception
         face failpoints
         home
-        layers
+        landing layers
         pickling protocols
         spec_types
         tracebacks types

@@ -22,15 +22,13 @@ from minimodal.config import load_config
 from minimodal.errors import StateError
 from minimodal.host import Host
 from tests.faults.impatient import impatient, raw
-from tests.leftovers import Leftovers
+from tests.leftovers import nothing_left
 
 
 @pytest.fixture(scope="module")
 def leaves_nothing(home: Path) -> Iterator[None]:
-    before = Leftovers.now(False)
-    yield
-    left = before.left_behind(False)
-    assert not left, "left behind by this module:\n" + "\n".join(left)
+    with nothing_left(docker=False):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -17,17 +17,14 @@ from minimodal.errors import ImageBuildError
 from minimodal.host import Host
 from tests.conftest import BACKENDS
 from tests.gateway import functions, shop
-from tests.leftovers import Leftovers
+from tests.leftovers import nothing_left
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def leaves_nothing(request: pytest.FixtureRequest, home: Path) -> Iterator[str]:
     """The check of tests/conftest.py for the module: warm containers outlive a single test."""
-    docker = request.param == "docker"
-    before = Leftovers.now(docker)
-    yield request.param
-    left = before.left_behind(docker)
-    assert not left, "left behind by this module:\n" + "\n".join(left)
+    with nothing_left(request.param == "docker"):
+        yield request.param
 
 
 @pytest.fixture(scope="module")
