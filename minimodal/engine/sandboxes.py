@@ -22,7 +22,7 @@ from minimodal.protocols import Reply
 from minimodal.sandbox_spec import MAX_TAGS, ProcessSpec, SandboxSpec
 from minimodal.types import Payload
 
-from .ops import Caller
+from .ops import Caller, Fields
 from .readiness import wait_ready
 from .sandbox_run import MAIN, SandboxRun
 from .sandbox_streams import SandboxProcess
@@ -31,7 +31,6 @@ from .tunnels import LOOPBACK, check_port
 if TYPE_CHECKING:
     from .engine import Engine
 
-Fields = Mapping[str, Any]
 KEPT = 1000  # sandboxes that have ended and can still be asked how
 KEPT_OUTPUT = 16  # of these, whose unread output is kept
 MAX_INPUT_BYTES = 1 << 20  # of one write
