@@ -68,6 +68,7 @@ OWNERS = {
     "rich": "cli",
     "starlette": "gateway",
     "tomli": "config",
+    "tomllib": "config",  # no part of Python 3.10
     "typing_extensions": "app cls function",  # for type checkers only
     "uv": "backends images cli",
     "uvicorn": "gateway",
