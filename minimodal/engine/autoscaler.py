@@ -1,7 +1,7 @@
 """How many containers one pool should have: a pure function of what the pool looks like now.
 
-Owns the records that describe pools to the planner and `desired_containers`. How the pools share the
-nodes' cpu and memory is placement.py's. All times are seconds on one monotonic clock.
+Owns the records that describe pools to the planner, and when a pool grows and shrinks. How the pools
+share the nodes' cpu and memory is placement.py's. All times are seconds on one monotonic clock.
 
 The rule, for calls that wait or run above the target concurrency:
 - what the present containers will finish within one cold start doesn't justify a new container;
@@ -93,12 +93,6 @@ class PoolView:
     target_inputs: int | None = None
     may_start: int | None = None
     weight: float = 1.0
-
-
-def desired_containers(view: PoolView, now: float) -> int:
-    """How many containers (starting or ready) the pool should have, the nodes' room left aside."""
-    keep = sum(not _expired(view, each, now) for each in live(view))
-    return clamp(view, max(wanted_warm(view, now), keep))
 
 
 def wanted_now(view: PoolView, now: float) -> int:
