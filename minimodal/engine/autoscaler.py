@@ -73,10 +73,10 @@ class PoolView:
 
     `queued`: waiting calls that the users' quotas would let run (`FairQueue.runnable`).
     `waiting_since`: when the oldest of them was queued. `running_since`: when the oldest running call
-    began. `empty_since`: since when calls wait and no container is live; left out, `waiting_since` must do,
-    and turns are less even. `service_time`,
-    `cold_start`: see `smooth`; None until measured. `may_start`: how many containers may be starting at once (the breaker's
-    `allowance`, 0 while the image is built); None: any number. `weight`: against other pools.
+    began. `empty_since`: since when calls wait and no container is live; left out, `waiting_since` must
+    do, and turns are less even. `service_time`, `cold_start`: see `smooth`; None until measured.
+    `may_start`: how many containers may be starting at once (the breaker's `allowance`, 0 while the
+    image is built); None: any number. `weight`: against other pools.
     """
 
     key: str
