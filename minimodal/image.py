@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
+from .compat import Absent
 from .errors import InvalidError
 from .face import both
 from .ignore import NON_PYTHON_FILES, FilePatternMatcher, Ignore, ignore_from
@@ -64,8 +65,8 @@ class Image:
 
     Steps take `env` and `secrets`, which only the step sees, and `force_build=True`, which builds it and
     all that follows anew. Steps that install packages take uv's options `index_url`,
-    `extra_index_url`, `find_links`, `pre` and `extra_options`; `uv_version` is refused. A step that
-    fails raises ImageBuildError when the image is first used.
+    `extra_index_url`, `find_links`, `pre` and `extra_options`; `uv_version` is refused. A wrong argument
+    raises InvalidError at once, a step that fails ImageBuildError when the image is first used.
     """
 
     __slots__ = ("_force_from", "_mounts", "_steps")
@@ -79,6 +80,15 @@ class Image:
         if not _steps:
             raise InvalidError("write Image.debian_slim() or Image.from_registry(tag), not Image()")
         self._steps, self._mounts, self._force_from = _steps, _mounts, _force_from
+
+    from_aws_ecr = Absent("Image.from_aws_ecr")
+    from_gcp_artifact_registry = Absent("Image.from_gcp_artifact_registry")
+    from_id = Absent("Image.from_id")
+    from_name = Absent("Image.from_name")
+    from_scratch = Absent("Image.from_scratch")
+    micromamba = Absent("Image.micromamba")
+    poetry_install_from_file = Absent("Image.poetry_install_from_file")
+    publish = Absent("Image.publish")
 
     @staticmethod
     def debian_slim(python_version: str | None = None, force_build: bool = False) -> Image:

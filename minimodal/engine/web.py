@@ -85,6 +85,7 @@ class Web:
 
         Raises NotFoundError, InvalidError (a parameter), CircuitOpen or ResourceExhaustedError.
         """
+        self._engine.cork.hold(self._engine.loop)
         call = Call(
             id=new_id("fc"),
             function=self._object(route, query),
