@@ -9,10 +9,8 @@ from minimodal.shared import Dict
 from .failure import UsageError
 from .group import (
     confirm,
-    create_command,
-    delete_command,
     dispatch,
-    list_command,
+    object_commands,
     parser_of,
     show_rows,
 )
@@ -56,13 +54,8 @@ def _clear(arguments: list[str]) -> int:
 
 
 COMMANDS = {
-    "list": (list_command("dict", Dict, "create NAME"), "list the dicts"),
-    "create": (create_command("dict", Dict), "make an empty one"),
+    **object_commands("dict", Dict, lambda shared: f" with {shared.len()} entries"),
     "items": (_items, "show entries"),
     "get": (_get, "show one value"),
     "clear": (_clear, "remove all entries"),
-    "delete": (
-        delete_command("dict", Dict, lambda shared: f" with {shared.len()} entries"),
-        "delete it",
-    ),
 }

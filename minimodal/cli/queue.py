@@ -8,10 +8,8 @@ from minimodal.shared_queue import Queue
 
 from .group import (
     confirm,
-    create_command,
-    delete_command,
     dispatch,
-    list_command,
+    object_commands,
     parser_of,
     show_rows,
 )
@@ -62,13 +60,8 @@ def _clear(arguments: list[str]) -> int:
 
 
 COMMANDS = {
-    "list": (list_command("queue", Queue, "create NAME"), "list the queues"),
-    "create": (create_command("queue", Queue), "make an empty one"),
+    **object_commands("queue", Queue, lambda queue: f" with {queue.len(total=True)} items"),
     "peek": (_peek, "show the first items"),
     "len": (_len, "how many items there are"),
     "clear": (_clear, "remove items"),
-    "delete": (
-        delete_command("queue", Queue, lambda queue: f" with {queue.len(total=True)} items"),
-        "delete it",
-    ),
 }
