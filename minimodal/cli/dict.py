@@ -7,13 +7,7 @@ from itertools import islice
 from minimodal.shared import Dict
 
 from .failure import UsageError
-from .group import (
-    confirm,
-    dispatch,
-    object_commands,
-    parser_of,
-    show_rows,
-)
+from .group import confirm, dispatch, object_commands, parser_of, show_rows
 from .parser import add_json, add_yes
 
 

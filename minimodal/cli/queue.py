@@ -6,13 +6,7 @@ from itertools import islice
 
 from minimodal.shared_queue import Queue
 
-from .group import (
-    confirm,
-    dispatch,
-    object_commands,
-    parser_of,
-    show_rows,
-)
+from .group import confirm, dispatch, object_commands, parser_of, show_rows
 from .parser import Parser, add_json, add_yes
 
 
