@@ -63,10 +63,10 @@ Packages = str | Sequence[str]
 class Image:
     """Start with `Image.debian_slim()`, `from_registry` or `from_dockerfile`, then add steps.
 
-    Steps take `env` and `secrets`, which are never stored, and `force_build` (anew, with all that follows).
-    Those that install take uv's `index_url`, `extra_index_url`, `find_links`, `pre`, `extra_options`, and
-    `uv_version`, without effect. A wrong argument raises InvalidError at once, a step that fails
-    ImageBuildError when the image is first used.
+    Steps take `env` and `secrets`, which only the step sees, and `force_build=True`, which builds it and
+    all that follows anew. Steps that install packages take uv's options `index_url`,
+    `extra_index_url`, `find_links`, `pre` and `extra_options`; `uv_version` is refused. A wrong argument
+    raises InvalidError at once, a step that fails ImageBuildError when the image is first used.
     """
 
     __slots__ = ("_force_from", "_mounts", "_steps")
@@ -92,7 +92,7 @@ class Image:
 
     @staticmethod
     def debian_slim(python_version: str | None = None, force_build: bool = False) -> Image:
-        """Debian with Python of `python_version`, such as "3.11"; by default the one that runs here."""
+        """Debian with Python `python_version`, such as "3.11"; by default the version that runs here."""
         version = check_version("python_version", python_version)
         step = Ready(Base(f"python:{version}-slim", python=version))
         return Image((step,), (), 0 if force_build else None)
@@ -106,7 +106,10 @@ class Image:
         force_build: bool = False,
         add_python: str | None = None,
     ) -> Image:
-        """Any image `tag` with Python 3.10+, or with `add_python="3.11"`; `secret` logs in, `setup_dockerfile_commands` run first."""
+        """An image of a registry by its `tag`. It must have Python 3.10 or newer, or `add_python="3.11"`.
+
+        `secret` holds the registry's login. `setup_dockerfile_commands` run before anything else.
+        """
         if not isinstance(tag, str) or not tag.strip():
             raise InvalidError(
                 f"from_registry takes an image's tag, such as 'python:3.11-slim'; got {tag!r}"
@@ -128,9 +131,11 @@ class Image:
         build_args: Mapping[str, str] | None = None,
         ignore: Sequence[str] | Ignore | None = None,
     ) -> Image:
-        """The Dockerfile at `path`, with `build_args` and `add_python`. Its context is `context_dir`, by default the current directory.
+        """An image built from the Dockerfile at `path`, with `build_args`.
 
-        Without `ignore`, a `.dockerignore` beside the Dockerfile or in the context is honoured.
+        Its context is `context_dir`, by default the current directory. Without `ignore`, a
+        `.dockerignore` beside the Dockerfile or in the context is honoured. `add_python="3.11"`
+        adds a Python where it has none.
         """
         from .recipe_files import docker_step
 
@@ -149,7 +154,7 @@ class Image:
         env: Env = None,
         secrets: Secrets = None,
     ) -> Image:
-        """Install packages. `uv` does it, with one cache shared by all builds."""
+        """Install packages with uv, which has one cache for all builds."""
         names = packages_of("pip_install", "packages", packages)
         options = pip_options(
             names, index_url, extra_index_url, find_links, pre, extra_options, env
@@ -192,7 +197,7 @@ class Image:
         env: Env = None,
         secrets: Secrets = None,
     ) -> Image:
-        """Install what the local file `requirements_txt` lists. Its content is what the cache looks at."""
+        """Install what the local file `requirements_txt` lists; it is built again when that changes."""
         options = pip_options((), index_url, extra_index_url, find_links, pre, extra_options, env)
         return self._install(options, (requirements_txt,), secrets, force_build)
 
@@ -210,7 +215,7 @@ class Image:
         env: Env = None,
         secrets: Secrets = None,
     ) -> Image:
-        """Install the dependencies in `pyproject_toml`, a local file, with those of `optional_dependencies`."""
+        """Install the dependencies of a local `pyproject_toml`, and those of `optional_dependencies`."""
         from .recipe_files import Pyproject
 
         method = "pip_install_from_pyproject"
@@ -232,7 +237,10 @@ class Image:
         env: Env = None,
         secrets: Secrets = None,
     ) -> Image:
-        """Install the locked dependencies in `uv_project_dir`, of `groups` and `extras`; `frozen`: as uv.lock is."""
+        """Install the dependencies of the uv project in `uv_project_dir`, but not the project itself.
+
+        `groups` and `extras` add theirs. `frozen` takes the versions of uv.lock as they are.
+        """
         from .recipe_files import Project
 
         check_uv_version(uv_version)
@@ -308,8 +316,8 @@ class Image:
     ) -> Image:
         """Run the function `raw_f` while building, with `volumes`, and keep the files that it leaves.
 
-        It may take `timeout` seconds.
-        Runs again when its source, what it refers to in its module, or its arguments change.
+        It is called with `args` and `kwargs` and may take `timeout` seconds. It runs again when its
+        source, what it refers to in its module, or its arguments change.
         """
         from .recipe_function import FunctionStep
 
@@ -372,7 +380,10 @@ class Image:
         copy: bool = False,
         ignore: Sequence[str] | Ignore = (),
     ) -> Image:
-        """Put what is in `local_path` at `remote_path`, but what `ignore` matches; `copy` as in `add_local_file`."""
+        """Put the files in `local_path` at `remote_path`, without those that `ignore` matches.
+
+        `copy` is as in `add_local_file`.
+        """
         target = check_remote_path("add_local_dir", os.fspath(remote_path))
         return self._add(Copy(Path(local_path), target, ignore_from(ignore), True), copy)
 
@@ -382,21 +393,15 @@ class Image:
         copy: bool = False,
         ignore: Sequence[str] | Ignore = NON_PYTHON_FILES,
     ) -> Image:
-        """Put local modules where the container imports them, only `.py` files; `copy` as in `add_local_file`."""
+        """Put local `modules`, named as in `import`, where the container finds them.
+
+        Only their `.py` files, unless `ignore` says otherwise. `copy` is as in `add_local_file`.
+        """
         names = strings("add_local_python_source", "modules", modules)
         for name in names:
             if not all(part.isidentifier() for part in name.split(".")):
                 raise InvalidError(f"add_local_python_source takes module names, not {name!r}")
         return self._add(PythonSource(names, ignore_from(ignore)), copy) if names else self
-
-    def copy_local_file(
-        self, local_path: str | os.PathLike[str], remote_path: str | os.PathLike[str] = "./"
-    ) -> Image:
-        """Copy `local_path` into the image; a relative `remote_path` lies in /root."""
-        remote = os.fspath(remote_path)
-        slash = "/" if remote.endswith(("/", ".")) else ""
-        target = os.path.normpath(os.path.join("/root", remote)) + slash
-        return self.add_local_file(local_path, target, copy=True)
 
     @contextmanager
     def imports(self) -> Iterator[None]:

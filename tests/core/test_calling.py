@@ -352,4 +352,4 @@ def test_function_by_unknown_name() -> None:
 
 def test_nothing_is_pickled_for_no_arguments() -> None:
     assert f.where.remote()["cwd"]
-    assert context.has_client()
+    assert context.running_client() is not None

@@ -389,12 +389,6 @@ seen = module.VALUE, sorted(n for n in os.listdir(os.path.dirname(module.__file_
     assert lab.see(image, code) == (7, ["inner.py"])
 
 
-def test_copy_local_file(lab: Lab, tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text(lab.unique)
-    image = lab.base.copy_local_file(tmp_path / "notes.txt", "./deep/")
-    assert lab.see(image, "seen = open('/root/deep/notes.txt').read()") == lab.unique
-
-
 # --- the image as a whole -------------------------------------------------------------------------
 
 
