@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
+from .compat import check_build_gpu
 from .errors import InvalidError
 from .face import both
 from .ignore import NON_PYTHON_FILES, FilePatternMatcher, Ignore, ignore_from
@@ -39,7 +40,6 @@ from .layers import (
     ImageSpec,
     PipInstall,
     RunCommands,
-    RunFunction,
     SetEnv,
     Shell,
     UvSync,
@@ -57,6 +57,7 @@ __all__ = ["FilePatternMatcher", "Image"]
 Secrets = Sequence[HasSecretId] | None
 Env = Mapping[str, str | None] | None
 Packages = str | Sequence[str]
+Gpu = str | Sequence[str] | None
 
 
 class Image:
@@ -110,6 +111,7 @@ class Image:
         path: str | os.PathLike[str],
         *,
         force_build: bool = False,
+        gpu: Gpu = None,
         context_dir: str | os.PathLike[str] | None = None,
         env: Env = None,
         secrets: Secrets = None,
@@ -123,6 +125,7 @@ class Image:
         """
         from .recipe_files import docker_step
 
+        check_build_gpu(gpu)
         step = docker_step(Path(path), context_dir, env, secrets, build_args, ignore, add_python)
         return Image((step,), (), 0 if force_build else None)
 
@@ -135,6 +138,7 @@ class Image:
         pre: bool = False,
         extra_options: str = "",
         force_build: bool = False,
+        gpu: Gpu = None,
         env: Env = None,
         secrets: Secrets = None,
     ) -> Image:
@@ -143,7 +147,7 @@ class Image:
         options = pip_options(
             names, index_url, extra_index_url, find_links, pre, extra_options, env
         )
-        return self._install(options, (), secrets, force_build)
+        return self._install(options, (), secrets, force_build, gpu)
 
     def uv_pip_install(
         self,
@@ -156,6 +160,7 @@ class Image:
         extra_options: str = "",
         uv_version: str | None = None,
         force_build: bool = False,
+        gpu: Gpu = None,
         env: Env = None,
         secrets: Secrets = None,
     ) -> Image:
@@ -166,7 +171,7 @@ class Image:
         options = pip_options(
             names, index_url, extra_index_url, find_links, pre, extra_options, env
         )
-        return self._install(options, files, secrets, force_build)
+        return self._install(options, files, secrets, force_build, gpu)
 
     def pip_install_from_requirements(
         self,
@@ -178,12 +183,13 @@ class Image:
         pre: bool = False,
         extra_options: str = "",
         force_build: bool = False,
+        gpu: Gpu = None,
         env: Env = None,
         secrets: Secrets = None,
     ) -> Image:
         """Install what the local file `requirements_txt` lists. Its content is what the cache looks at."""
         options = pip_options((), index_url, extra_index_url, find_links, pre, extra_options, env)
-        return self._install(options, (requirements_txt,), secrets, force_build)
+        return self._install(options, (requirements_txt,), secrets, force_build, gpu)
 
     def pip_install_from_pyproject(
         self,
@@ -196,6 +202,7 @@ class Image:
         pre: bool = False,
         extra_options: str = "",
         force_build: bool = False,
+        gpu: Gpu = None,
         env: Env = None,
         secrets: Secrets = None,
     ) -> Image:
@@ -206,13 +213,14 @@ class Image:
         groups = strings(method, "optional_dependencies", optional_dependencies)
         options = pip_options((), index_url, extra_index_url, find_links, pre, extra_options, env)
         step = Pyproject(Path(pyproject_toml), groups, options, secrets_of(secrets))
-        return self._step(step, force_build)
+        return self._step(step, force_build, gpu)
 
     def uv_sync(
         self,
         uv_project_dir: str | os.PathLike[str] = "./",
         *,
         force_build: bool = False,
+        gpu: Gpu = None,
         groups: Sequence[str] | None = None,
         extras: Sequence[str] | None = None,
         frozen: bool = True,
@@ -233,12 +241,14 @@ class Image:
             extra_options,
             env_items("env", env),
         )
-        return self._step(Project(Path(uv_project_dir), sync, secrets_of(secrets)), force_build)
+        step = Project(Path(uv_project_dir), sync, secrets_of(secrets))
+        return self._step(step, force_build, gpu)
 
     def apt_install(
         self,
         *packages: Packages,
         force_build: bool = False,
+        gpu: Gpu = None,
         env: Env = None,
         secrets: Secrets = None,
     ) -> Image:
@@ -247,7 +257,7 @@ class Image:
         if not names:
             return self
         layer = AptInstall(names, env_items("env", env))
-        return self._step(Ready(layer, secrets_of(secrets)), force_build)
+        return self._step(Ready(layer, secrets_of(secrets)), force_build, gpu)
 
     def run_commands(
         self,
@@ -255,13 +265,14 @@ class Image:
         env: Env = None,
         secrets: Secrets = None,
         force_build: bool = False,
+        gpu: Gpu = None,
     ) -> Image:
         """Run shell commands in the image. Secrets are visible to the step and never kept."""
         lines = strings("run_commands", "commands", commands)
         if not lines:
             return self
         layer = RunCommands(lines, env_items("env", env))
-        return self._step(Ready(layer, secrets_of(secrets)), force_build)
+        return self._step(Ready(layer, secrets_of(secrets)), force_build, gpu)
 
     def dockerfile_commands(
         self,
@@ -270,6 +281,7 @@ class Image:
         secrets: Secrets = None,
         context_dir: str | os.PathLike[str] | None = None,
         force_build: bool = False,
+        gpu: Gpu = None,
         ignore: Sequence[str] | Ignore | None = None,
         build_args: Mapping[str, str] | None = None,
     ) -> Image:
@@ -281,7 +293,7 @@ class Image:
         from .recipe_files import docker_step
 
         step = docker_step(text, context_dir, env, secrets, build_args, ignore)
-        return self._step(step, force_build)
+        return self._step(step, force_build, gpu)
 
     def run_function(
         self,
@@ -292,32 +304,21 @@ class Image:
         volumes: Mapping[str | os.PathLike[str], Any] | None = None,
         timeout: float = 60 * 60,
         force_build: bool = False,
+        gpu: Gpu = None,
+        cpu: Any = None,
+        memory: Any = None,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Image:
         """Run the function `raw_f` while building, with `volumes`, and keep the files that it leaves.
 
-        It may take `timeout` seconds.
+        It may take `timeout` seconds. A build has what the machine has of `cpu` and `memory`.
         Runs again when its source, what it refers to in its module, or its arguments change.
         """
-        from .recipe_function import FunctionStep
+        from .recipe_function import function_step
 
-        if not callable(raw_f) or not hasattr(raw_f, "__code__"):
-            raise InvalidError(
-                f"run_function takes a plain Python function, not {type(raw_f).__name__}; give it the "
-                "function without @app.function"
-            )
-        if timeout <= 0:
-            raise InvalidError(f"run_function: timeout must be above 0 seconds, not {timeout}")
-        mounted = tuple(
-            (check_remote_path("run_function(volumes=)", str(path)), volume)
-            for path, volume in (volumes or {}).items()
-        )
-        layer = RunFunction("", "", "", env=env_items("env", env), timeout=float(timeout))
-        step = FunctionStep(
-            raw_f, tuple(args), dict(kwargs or {}), layer, secrets_of(secrets), mounted
-        )
-        return self._step(step, force_build)
+        step = function_step(raw_f, args, kwargs, env, secrets, volumes, timeout)
+        return self._step(step, force_build, gpu)
 
     def env(self, vars: Mapping[str, str] | None = None, /, **more: str) -> Image:
         """Set the environment variables in `vars` and `more`: `.env({"A": "1"})` or `.env(A="1")`."""
@@ -449,7 +450,8 @@ class Image:
     def _recipe(self) -> str:
         return recipe_key(self._steps + self._mounts)
 
-    def _step(self, step: Step, force_build: bool = False) -> Image:
+    def _step(self, step: Step, force_build: bool = False, gpu: Gpu = None) -> Image:
+        check_build_gpu(gpu)
         if self._mounts:
             raise InvalidError(
                 "a build step follows add_local_*. Files added without copy=True are put in when a "
@@ -467,6 +469,7 @@ class Image:
         files: Sequence[str | os.PathLike[str]],
         secrets: Secrets,
         force_build: bool,
+        gpu: Gpu,
     ) -> Image:
         """Packages, and what requirement files list; nothing at all is no step."""
         from .recipe_files import Requirements
@@ -474,7 +477,7 @@ class Image:
         step: Step = Ready(options, secrets_of(secrets))
         if files:
             step = Requirements(tuple(map(Path, files)), options, secrets_of(secrets))
-        return self._step(step, force_build) if files or options.packages else self
+        return self._step(step, force_build, gpu) if files or options.packages else self
 
     def _add(self, step: Copy | PythonSource, copy: bool) -> Image:
         if copy:

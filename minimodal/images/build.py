@@ -146,7 +146,9 @@ class Builder:
         if first == len(steps):
             return steps[-1]
         if first:
-            report(f"steps 1 to {steps[first - 1].number} of {steps[-1].of}: cached")
+            last = steps[first - 1].number
+            which = "step 1" if last == 1 else f"steps 1 to {last}"
+            report(f"{which} of {steps[-1].of}: cached")
         for position in range(first, len(steps)):
             forced = force is not None and position >= _position(steps, force)
             await self._once(steps[position], report, forced)
