@@ -234,7 +234,8 @@ def _build_error(step: Step, failure: StepFailed) -> BuildError:
     if failure.tail:
         text += "\n" + "\n".join(f"    {line}" for line in failure.tail.splitlines()[-20:])
     if step.number > 1:
-        text += f"\nSteps 1 to {step.number - 1} are kept; the next build goes on from there."
+        kept = "Step 1 is" if step.number == 2 else f"Steps 1 to {step.number - 1} are"
+        text += f"\n{kept} kept; the next build goes on from there."
     return BuildError(text, failure.tail)
 
 
