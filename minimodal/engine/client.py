@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from minimodal.errors import NotRunningError
+from minimodal.pickling import kept
 from minimodal.types import Call, Payload
 
 from .lease import Leases
@@ -40,12 +42,18 @@ class LoopClient:
         return not self._closed
 
     def run(self, call: Call, done: Done) -> Abandon:
+        call.payload = kept(call.payload)
         self._post(partial(self._engine.run, call, done))
         return partial(self._cancel, call.id)
 
     def run_blocking(self, call: Call, done: Done) -> Abandon:
-        if self._closed or not self._leases.run(call, done):
-            self._post(partial(self._leases.begin, call, done))
+        try:
+            if self._closed or not self._leases.run(call, done):
+                self._post(partial(self._leases.begin, call, done))
+        except BaseException:  # Ctrl-C, at any moment
+            with suppress(NotRunningError):
+                self._cancel(call.id)
+            raise
         return partial(self._cancel, call.id)
 
     def _cancel(self, call_id: str) -> None:
@@ -56,7 +64,7 @@ class LoopClient:
     ) -> Abandon:
         from .ops import Request
 
-        request = Request(self._engine, op, fields, payload, answered)
+        request = Request(self._engine, op, fields, kept(payload), answered)
         self._post(request.start)
         return partial(self._post, request.abandon)
 

@@ -91,10 +91,9 @@ class Lease:
             if taken is None:
                 return False
             outcome = self._answer(taken) if self._readable.poll(QUICK * 1000) else None
-        except BaseException:  # Ctrl-C: the loop knows how to stop what runs
+        except BaseException:  # Ctrl-C: who called run cancels, and the loop knows how
             with suppress(NotRunningError):
                 self._leases.post(self.reclaim)
-                self._leases.post(partial(self._pool.engine.cancel, call.id))
             raise
         if outcome is None:
             self._leases.post(self.reclaim)
