@@ -175,9 +175,12 @@ def concurrent(
     """Let one container work on several inputs at once; below `@app.function` or `@app.cls`.
 
     Async functions run as tasks of one loop, others in threads. The autoscaler aims at
-    `target_inputs` per container and lets bursts grow to `max_inputs`. Raises InvalidError.
+    `target_inputs` per container and lets bursts grow to `max_inputs`, which is the same if not given.
+    Raises InvalidError.
     """
     _parentheses("concurrent", "max_inputs=10", _no_parentheses)
+    if max_inputs is None:
+        max_inputs = target_inputs
     check_concurrency("@concurrent", max_inputs, target_inputs)
 
     def decorate(function: T) -> T:

@@ -151,6 +151,15 @@ def leaves_a_mark(path: str) -> Iterator[int]:
 
 
 @app.function()
+def breaks_linecache() -> None:
+    """As libraries do that generate code, and answer for its source."""
+    import linecache
+
+    linecache.getlines = lambda *_: None  # type: ignore[assignment,misc,return-value]
+    raise ValueError("told all the same")
+
+
+@app.function()
 def fails(number: int) -> None:
     try:
         _ = {}["missing"]  # type: ignore[var-annotated]  # nothing is in it
