@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .sandbox import Sandbox as Sandbox
     from .sandbox_process import ContainerProcess as ContainerProcess
     from .sandbox_process import StreamType as StreamType
+    from .sandbox_spec import Probe as Probe
     from .secret import Secret as Secret
     from .secret import secret_from_env as secret_from_env
     from .shared import Dict as Dict
@@ -70,6 +71,7 @@ _HOMES = {
     "Image": "image",
     "Obj": "cls",
     "Period": "policy",
+    "Probe": "sandbox_spec",
     "Queue": "shared_queue",
     "Retries": "policy",
     "Sandbox": "sandbox",

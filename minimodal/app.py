@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from . import context
+from .compat import Absent
 from .decorators import FunctionDecorator, LocalEntrypoint, check_web
 from .errors import InvalidError, NotFoundError
 from .face import BothContext, both, both_function
@@ -62,8 +63,10 @@ class App:
 
     Parameters: `name`, which `deploy` needs; `tags`, words for listings; `include_source` is Modal's, and
     without effect; `image`, `secrets` and `volumes` are defaults for its functions; secrets are applied
-    before a function's own, volumes are merged by path.
+    before a function's own, volumes are merged by path. Raises InvalidError.
     """
+
+    server = Absent("App.server")
 
     def __init__(
         self,
@@ -250,9 +253,22 @@ class App:
         """Take a Function or a Cls into the table of its kind."""
         _warn_if_taken(self, thing.name, registered)
         registered[thing.name] = thing
+        self._changed()
+
+    def _changed(self) -> None:
         self._cell = -1  # a notebook's cell was run again: the next call sends the new one
         if self._open is not None and self._open[1] == self._name:
             self._open = None  # what is deployed stays as it is
+
+    @property
+    def image(self) -> Image:
+        """The image of its functions that name none; may be set until it runs."""
+        return self._default_image()
+
+    @image.setter
+    def image(self, image: Image | None) -> None:
+        self._image = check("App", {"image": image}).image
+        self._changed()
 
     def _default_image(self) -> Image:
         """Python, with the dependencies that the script's `# /// script` block names (PEP 723)."""

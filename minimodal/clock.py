@@ -47,12 +47,12 @@ class ManualClock:
         return self._monotonic
 
     def advance(self, seconds: float) -> None:
-        """Let time pass: both clocks go on."""
+        """Let `seconds` pass: both clocks go on."""
         if seconds < 0:
             raise ValueError("time does not pass backwards; use `jump` for the wall clock")
         self._now += seconds
         self._monotonic += seconds
 
     def jump(self, seconds: float) -> None:
-        """Set the wall clock only, either way: NTP, a person, or a suspended machine."""
+        """Set the wall clock only, by `seconds` either way: NTP, a person, or a suspended machine."""
         self._now += seconds

@@ -122,7 +122,7 @@ class Cls(Callee, Generic[T]):
         return self._variant(with_max_inputs(self._name, max_inputs, target_inputs))
 
     def with_batching(self, *, max_batch_size: int, wait_ms: int) -> Cls[T]:
-        """The same class with other `max_batch_size` and `wait_ms` of `@batched`, and pools of its own.
+        """The same class with other `max_batch_size` and `wait_ms` (milliseconds) of `@batched`, and its own pools.
 
         Raises InvalidError where the class has more than one method.
         """

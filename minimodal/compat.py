@@ -16,7 +16,8 @@ Scripts for Modal run with `import minimodal as modal`. Three kinds of things di
 script does or who can reach it (`REFUSED`): regions, clouds, proxies, private networks, network file
 systems. `MINIMODAL_COMPAT=ignore` leaves them out all the same.
 
-*Importable, but an InvalidError when used* (`ABSENT`): names such as `CloudBucketMount`.
+*Importable, but an InvalidError when used* (`ABSENT`, `ABSENT_METHODS`): names such as `CloudBucketMount`
+and `Image.micromamba`.
 """
 
 from __future__ import annotations
@@ -50,7 +51,6 @@ ABSENT: Mapping[str, str] = {
     "Cluster": "there is one machine",
     "Environment": "there is one environment; MINIMODAL_HOME chooses another set of everything",
     "NetworkFileSystem": "use a Volume",
-    "Probe": "wait for a line of the sandbox's output, or for a port of its tunnels()",
     "Proxy": "traffic leaves with this machine's own address",
     "SandboxSnapshot": "use Sandbox.snapshot_filesystem(), which gives an Image",
     "SchedulerPlacement": "everything runs on this machine",
@@ -61,6 +61,25 @@ ABSENT: Mapping[str, str] = {
     "sessioned": "keep the state of a session in a Dict, or in an object of a class",
 }
 """Names of Modal's that can be imported, and why they cannot be used."""
+
+_REGISTRY = "log in with `docker login`, and use Image.from_registry(tag)"
+_BY_CONTENT = "keep the Image in a variable: built once, it is found by what it consists of"
+
+ABSENT_METHODS: Mapping[str, str] = {
+    "App.server": "use @app.function() and @web_server(port)",
+    "Image.from_aws_ecr": _REGISTRY,
+    "Image.from_gcp_artifact_registry": _REGISTRY,
+    "Image.from_id": _BY_CONTENT,
+    "Image.from_name": _BY_CONTENT,
+    "Image.from_scratch": "use Image.from_registry(tag) or from_dockerfile(path): an agent needs Python",
+    "Image.micromamba": "use Image.from_registry(tag) of an image with it, or uv_pip_install",
+    "Image.poetry_install_from_file": "use uv_sync, or `poetry export` and pip_install_from_requirements",
+    "Image.publish": _BY_CONTENT,
+    "Sandbox.create_connect_token": "tunnels() are reached from this machine alone",
+    "Sandbox.mount_image": "give Sandbox.create the image",
+    "Sandbox.snapshot_directory": "use snapshot_filesystem(), or a Volume",
+}
+"""Methods of Modal's that classes here lack, and what there is instead."""
 
 GONE: Mapping[str, str] = {
     "Stub": "App",
@@ -97,13 +116,14 @@ class Absent:
         self._refuse()
 
     def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):  # Python itself looks for these
+        if name.startswith("_"):  # what introspection looks for
             raise AttributeError(name)
         self._refuse()
 
     def _refuse(self) -> NoReturn:
         name = self._minimodal_name
-        raise InvalidError(f"minimodal has no {name}: {ABSENT[name]}")
+        why = ABSENT.get(name) or ABSENT_METHODS[name]
+        raise InvalidError(f"minimodal has no {name}: {why}")
 
 
 def absent(name: str) -> Absent:

@@ -110,7 +110,10 @@ class Function(Callee, MapMethods[P, R], Generic[P, R, L]):
         return self.local(*args, **kwargs)
 
     def local(self, *args: P.args, **kwargs: P.kwargs) -> L:
-        """Run the original function in this process, without its image, secrets or limits."""
+        """Run the original function in this process, without its image, secrets or limits.
+
+        Raises InvalidError where it was looked up by name.
+        """
         if self.raw is None:
             raise InvalidError(
                 f"{self._name} was looked up by name; its code is not here. Use .remote()"
@@ -214,7 +217,7 @@ class Function(Callee, MapMethods[P, R], Generic[P, R, L]):
         return self._variant(with_max_inputs(self._name, max_inputs, target_inputs))
 
     def with_batching(self, *, max_batch_size: int, wait_ms: int) -> Function[P, R, L]:
-        """The same function with other `max_batch_size` and `wait_ms` of `@batched`, and a pool of its own."""
+        """The same function with other `max_batch_size` and `wait_ms` (milliseconds) of `@batched`, and a pool of its own."""
         return self._variant(with_batches(self._name, max_batch_size, wait_ms))
 
     def _variant(self, options: Options) -> Function[P, R, L]:
@@ -237,7 +240,7 @@ class Function(Callee, MapMethods[P, R], Generic[P, R, L]):
     ) -> Function[..., Any, Any]:
         """The function `name` of the app `app_name` that is deployed, or runs now, here. Does no I/O.
 
-        Using it raises NotFoundError where there is none of that name.
+        Using it raises NotFoundError where there is none of that name. Raises InvalidError for a method's.
         """
         del environment_name, version  # one environment on one machine
         if "." in name:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -88,6 +89,12 @@ class Host:
         self._thread = threading.Thread(target=self._run, name="minimodal-engine", daemon=True)
         self._thread.start()
         self._ready.result()
+        if self.config.force_build:
+            os.environ["MINIMODAL_FORCE_BUILD"] = (
+                "1"  # read where images are, also by `serve`'s loader
+            )
+        if self.config.origin("loglevel") != "default":
+            _log_from(self.config.loglevel)
         self._previous = context.set_client(self.client), homes.hosted
         homes.hosted = self.config.home or homes.hosted
         self._started = True
@@ -259,8 +266,8 @@ class Host:
         from .engine.opening import open_engine
         from .engine.visitors import serve_visitors
         from .engine_lock import hold_engine_lock, sweep_dead_engines
-        from .gateway.ask import asker
         from .gateway.door import open_door
+        from .gateway.seam import asker
         from .home import open_home
         from .types import new_id
 
@@ -320,6 +327,15 @@ def _innermost(error: BaseException) -> BaseException:
     """The one error in task groups around it."""
     inner: tuple[BaseException, ...] = getattr(error, "exceptions", ())
     return _innermost(inner[0]) if len(inner) == 1 else error
+
+
+def _log_from(level: str) -> None:
+    """On stderr, unless the program has set up logging itself."""
+    import logging
+
+    logging.getLogger("minimodal").setLevel(level.upper())
+    if logging.lastResort is not None:
+        logging.lastResort.setLevel(level.upper())
 
 
 def _raise_descriptor_limit() -> None:

@@ -22,6 +22,7 @@ class FilePatternMatcher:
     """True for paths that the patterns match: `ignore=FilePatternMatcher("**/*.pyc")`.
 
     `~matcher` matches what `matcher` does not. Paths are relative to the directory being added.
+    Raises InvalidError.
     """
 
     def __init__(self, *patterns: str) -> None:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
+from .compat import Absent
 from .errors import InvalidError
 from .face import both
 from .ignore import NON_PYTHON_FILES, FilePatternMatcher, Ignore, ignore_from
@@ -64,7 +65,8 @@ class Image:
 
     Steps take `env` and `secrets`, which are never stored, and `force_build` (anew, with all that follows).
     Those that install take uv's `index_url`, `extra_index_url`, `find_links`, `pre`, `extra_options`, and
-    `uv_version`, without effect. One that fails raises ImageBuildError when the image is first used.
+    `uv_version`, without effect. A wrong argument raises InvalidError at once, a step that fails
+    ImageBuildError when the image is first used.
     """
 
     __slots__ = ("_force_from", "_mounts", "_steps")
@@ -78,6 +80,15 @@ class Image:
         if not _steps:
             raise InvalidError("write Image.debian_slim() or Image.from_registry(tag), not Image()")
         self._steps, self._mounts, self._force_from = _steps, _mounts, _force_from
+
+    from_aws_ecr = Absent("Image.from_aws_ecr")
+    from_gcp_artifact_registry = Absent("Image.from_gcp_artifact_registry")
+    from_id = Absent("Image.from_id")
+    from_name = Absent("Image.from_name")
+    from_scratch = Absent("Image.from_scratch")
+    micromamba = Absent("Image.micromamba")
+    poetry_install_from_file = Absent("Image.poetry_install_from_file")
+    publish = Absent("Image.publish")
 
     @staticmethod
     def debian_slim(python_version: str | None = None, force_build: bool = False) -> Image:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import hashlib
 
 MAX_FILES = 200_000
+COPY_TRIES = 40  # of one file that keeps changing
 _RACY = 50_000_000  # ns: a file changed this recently may change again with the same time stamp
 
 _Stamp = tuple[int, int, int, int]  # size, mtime_ns, ctime_ns, inode
@@ -78,13 +79,13 @@ def settled(info: os.stat_result, now_ns: int) -> bool:
     return now_ns - max(info.st_mtime_ns, info.st_ctime_ns) > _RACY
 
 
-def copy_settled(source: Path, target: Path, tries: int = 40) -> tuple[str, int]:
+def copy_settled(source: Path, target: Path) -> tuple[str, int]:
     """Copy a file as it was at one moment, though somebody may be writing it: (digest, mode).
 
     The digest is of the bytes copied, so what is named and what is stored are the same whatever
     happens to the source.
     """
-    for _ in range(tries):
+    for _ in range(COPY_TRIES):
         digest = _sha256()
         with open(source, "rb") as reader, open(target, "wb") as writer:
             before, size = os.fstat(reader.fileno()), 0

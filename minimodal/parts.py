@@ -6,6 +6,7 @@ import struct
 from collections.abc import Sequence
 
 from .errors import SerializationError
+from .landing import writable
 from .types import Buffer, Payload
 
 _COUNT = struct.Struct("<I")
@@ -43,4 +44,4 @@ def pack(payload: Payload) -> bytes:
 def unpack(packed: Buffer) -> Payload:
     """A value to be unpickled: an array over a buffer that is read-only would be read-only too."""
     data, *buffers = split(packed)
-    return Payload(data, tuple(bytearray(b) if b.readonly else b for b in buffers))
+    return Payload(data, tuple(writable(b) if b.readonly else b for b in buffers))

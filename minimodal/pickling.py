@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 from .errors import DeserializationError, ResourceExhaustedError, SerializationError
+from .landing import writable
 from .types import Buffer, Payload
 
 main_is_importable = False
@@ -19,6 +20,7 @@ main_is_importable = False
 
 OUT_OF_BAND_BYTES = 256 * 1024
 MAX_BYTES = 1 << 30
+FEW = 8
 
 NO_ARGUMENTS = Payload(pickle.dumps(((), {}), protocol=5))
 
@@ -28,10 +30,6 @@ def dumps(value: Any, what: str = "the value") -> Payload:
 
     What is larger than `MAX_BYTES` is refused here, before anybody else has to find memory for it.
     """
-    if type(value) is tuple and value and type(value[0]) is tuple:  # (args, kwargs)
-        for argument in value[0]:  # bytes in a tuple would be copied before their size is known
-            if type(argument) in _BULKY and len(argument) > MAX_BYTES:
-                raise _too_large(argument, what, len(argument))
     payload = _dumps(value, what)
     if payload.nbytes > MAX_BYTES:
         raise _too_large(value, what, payload.nbytes)
@@ -39,10 +37,10 @@ def dumps(value: Any, what: str = "the value") -> Payload:
 
 
 def _too_large(value: Any, what: str, nbytes: int) -> ResourceExhaustedError:
+    kind = "" if type(value) is tuple else f" ({type(value).__qualname__})"  # arguments are a tuple
     return ResourceExhaustedError(
-        f"{what} ({type(value).__qualname__}) is {nbytes / 1e6:,.0f} MB; at most "
-        f"{MAX_BYTES / 1e6:,.0f} MB travel as one value. Write it to a Volume and pass its path, or "
-        "send it in parts."
+        f"{what}{kind} is {nbytes / 1e6:,.0f} MB; at most {MAX_BYTES / 1e6:,.0f} MB travel as one "
+        "value. Write it to a Volume and pass its path, or send it in parts."
     )
 
 
@@ -53,15 +51,15 @@ def _dumps(value: Any, what: str) -> Payload:
         view = buffer.raw()
         if view.nbytes < OUT_OF_BAND_BYTES:
             return True
-        buffers.append(view)
+        whole = view.obj
+        buffers.append(whole if type(whole) is bytes and len(whole) == view.nbytes else view)
         return False
 
-    if type(value) in _BULKY:
-        return _bulk(value)
     if value is None or type(value) in _SCALARS:
         return Payload(pickle.dumps(value, protocol=5))
+    apart = _apart(value)
     try:
-        data = pickle.dumps(value, protocol=5, buffer_callback=keep)
+        data = pickle.dumps(apart, protocol=5, buffer_callback=keep)
         if main_is_importable or b"__main__" not in data:
             return Payload(data, tuple(buffers))
     except Exception:  # the C pickler refuses lambdas, closures, local classes: cloudpickle's part
@@ -71,7 +69,7 @@ def _dumps(value: Any, what: str) -> Payload:
         import cloudpickle
 
         file = io.BytesIO()
-        cloudpickle.CloudPickler(file, protocol=5, buffer_callback=keep).dump(value)
+        cloudpickle.CloudPickler(file, protocol=5, buffer_callback=keep).dump(apart)
         return Payload(file.getvalue(), tuple(buffers))
     except Exception as error:
         raise SerializationError(
@@ -80,26 +78,52 @@ def _dumps(value: Any, what: str) -> Payload:
         ) from error
 
 
-_BULKY = (bytes, bytearray)
 _SCALARS = (bool, int, float)
+_BULKY = (bytes, bytearray)
 
 
-def _bulk(value: bytes | bytearray) -> Payload:
-    """bytes pickle in band even under protocol 5: a large one would be copied twice."""
-    if len(value) < OUT_OF_BAND_BYTES:
-        return Payload(pickle.dumps(value, protocol=5))
-    wrapped = _Bulk(type(value), pickle.PickleBuffer(value))
-    return Payload(
-        pickle.dumps(wrapped, protocol=5, buffer_callback=lambda _: False), (memoryview(value),)
+def _apart(value: Any) -> Any:
+    """The value with its large bytes wrapped: they pickle in band even under protocol 5, and would be
+    copied on both sides. Looked for where they are usual: the value itself, the arguments of a call,
+    the first items of a tuple.
+    """
+    if type(value) is not tuple:
+        bulky = type(value) in _BULKY and len(value) >= OUT_OF_BAND_BYTES
+        return _Bulk(value) if bulky else value
+    is_call = len(value) == 2 and type(value[0]) is tuple and type(value[1]) is dict
+    looked_at = (*value[0], *value[1].values()) if is_call else value[:FEW]
+    bulks = {  # by id: what is there twice travels once
+        id(each): _Bulk(each)
+        for each in looked_at
+        if type(each) in _BULKY and len(each) >= OUT_OF_BAND_BYTES
+    }
+    if not bulks:
+        return value
+    if not is_call:
+        return tuple(bulks.get(id(each), each) for each in value)
+    args, kwargs = value
+    return (
+        tuple(bulks.get(id(each), each) for each in args),
+        {name: bulks.get(id(each), each) for name, each in kwargs.items()},
     )
 
 
 class _Bulk:
-    def __init__(self, kind: type, buffer: pickle.PickleBuffer) -> None:
-        self.kind, self.buffer = kind, buffer
+    """Pickles as a call of its kind with its bytes: for those that arrive as `bytes`, no copy."""
+
+    def __init__(self, value: bytes | bytearray) -> None:
+        self._value = value
 
     def __reduce__(self) -> Any:
-        return self.kind, (self.buffer,)
+        return type(self._value), (pickle.PickleBuffer(self._value),)
+
+
+def kept(payload: Payload) -> Payload:
+    """The payload for one who keeps it when its maker goes on: what can be written to is copied."""
+    if not payload.buffers:
+        return payload
+    buffers = (b if memoryview(b).readonly else writable(b) for b in payload.buffers)
+    return Payload(payload.data, tuple(buffers))
 
 
 def dumps_by_value(value: Any, what: str = "the function") -> Payload:

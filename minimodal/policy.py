@@ -130,6 +130,7 @@ class Period:
     `years` and `months` follow the calendar in UTC, `weeks`, `days`, `hours`, `minutes` and `seconds` are
     added to them: a monthly one deployed on the 31st fires on the last
     day of shorter months. Only `seconds` may have a fraction. `catch_up` and `overlap` are as in Cron.
+    Raises InvalidError.
     """
 
     years: int = 0
@@ -173,7 +174,7 @@ def concurrent(
     """Let one container work on several inputs at once; below `@app.function` or `@app.cls`.
 
     Async functions run as tasks of one loop, others in threads. The autoscaler aims at
-    `target_inputs` per container and lets bursts grow to `max_inputs`.
+    `target_inputs` per container and lets bursts grow to `max_inputs`. Raises InvalidError.
     """
     _parentheses("concurrent", "max_inputs=10", _no_parentheses)
     check_concurrency("@concurrent", max_inputs, target_inputs)
@@ -200,7 +201,8 @@ def batched(
     """Gather single calls into lists; below `@app.function`, or on a method.
 
     The function gets a list for each parameter and returns a list of the same length. A batch is run
-    when it has `max_batch_size` members or its first has waited `wait_ms`.
+    when it has `max_batch_size` members or its first has waited `wait_ms` milliseconds. Raises
+    InvalidError, also for a function that is a generator or whose parameters have defaults.
     """
     _parentheses("batched", "max_batch_size=8, wait_ms=100", _no_parentheses)
     batching = check_batching("@batched", max_batch_size, wait_ms)

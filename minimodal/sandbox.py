@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from . import context
 from .codec import to_plain
+from .compat import Absent
 from .errors import (
     ExecutionError,
     InvalidError,
     SandboxTerminatedError,
     SandboxTimeoutError,
+    TimeoutError,
 )
 from .face import both, both_function
 from .layers import decode
@@ -24,7 +26,7 @@ from .options import check
 from .recipe import Fixed, Ready
 from .sandbox_files import Filesystem, SandboxFile, opened
 from .sandbox_process import ContainerProcess, StreamReader, StreamType, StreamWriter
-from .sandbox_spec import ProcessSpec, SandboxSpec, Terminal
+from .sandbox_spec import Probe, ProcessSpec, SandboxSpec, Terminal
 from .tunnel import Tunnel
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ async def _create(
     encrypted_ports: Sequence[int] = (),
     h2_ports: Sequence[int] = (),
     unencrypted_ports: Sequence[int] = (),
+    readiness_probe: Probe | None = None,
     verbose: bool = False,
     runtime: str | None = None,
     **ignored: Any,
@@ -68,7 +71,7 @@ async def _create(
     request or a pair (request, limit); `workdir`, an absolute path; `encrypted_ports` and the like,
     ports (`h2_ports` and `unencrypted_ports` too) that `tunnels()` makes reachable on this machine
     (nothing is encrypted on the way: it does
-    not leave it); `verbose`, show its output here and not in `stdout`; `app`, which ends it when it
+    not leave it); `readiness_probe`, what `wait_until_ready` asks; `verbose`, show its output here and not in `stdout`; `app`, which ends it when it
     is closed, and whose image is the default; `runtime`, an OCI runtime of Docker's; `gpu`, `volumes` and
     `block_network` are as for `@app.function`. What Modal has beside: see compat.py.
 
@@ -92,6 +95,11 @@ async def _create(
         },
     )
     _check_seconds("idle_timeout", idle_timeout)
+    if not isinstance(readiness_probe, Probe | None):
+        raise InvalidError(
+            f"Sandbox.create: readiness_probe is a Probe, not {readiness_probe!r}: write "
+            "Probe.with_tcp(port) or Probe.with_exec('program', 'argument')"
+        )
     where = "log" if verbose else "pipe"
     main = await _process(
         entrypoint_args, env, secrets, workdir, None, where, where, pty, what="Sandbox.create"
@@ -117,6 +125,7 @@ async def _create(
         block_network=bool(block_network),
         ports=tuple(dict.fromkeys((*encrypted_ports, *h2_ports, *unencrypted_ports))),
         runtime=runtime,
+        probe=readiness_probe,
     )
     reply = await context.ask("sandbox.create", spec=to_plain(spec))
     return Sandbox(str(reply.fields["id"]), pty=pty)
@@ -156,6 +165,9 @@ class Sandbox:
     from_id = both_function(_from_id)
     from_name = both_function(_from_name)
     list = both_function(_list)
+    create_connect_token = Absent("Sandbox.create_connect_token")
+    mount_image = Absent("Sandbox.mount_image")
+    snapshot_directory = Absent("Sandbox.snapshot_directory")
 
     def __init__(self, object_id: str, *, pty: bool = False) -> None:
         self._id = object_id
@@ -219,6 +231,17 @@ class Sandbox:
                 raise SandboxTerminatedError(words)
             case "lost":
                 raise ExecutionError(words)
+
+    @both
+    async def wait_until_ready(self, /, *, timeout: float = 300) -> None:
+        """Wait until the `readiness_probe` that was given to `create` has succeeded once.
+
+        Raises TimeoutError (of minimodal.exception) after `timeout` seconds, SandboxTerminatedError where
+        it ends before, InvalidError where it has no probe.
+        """
+        _check_seconds("timeout", timeout)
+        if not (await context.ask("sandbox.ready", id=self._id, timeout=timeout)).fields["ready"]:
+            raise TimeoutError(f"sandbox {self._id} was not ready after {timeout:g} s")
 
     @both
     async def poll(self, /) -> int | None:

@@ -41,7 +41,11 @@ if hasattr(os, "register_at_fork"):
 
 
 class Payload(NamedTuple):
-    """A pickled value: the pickle itself and its large buffers, which travel beside it."""
+    """A pickled value: the pickle itself and its large buffers, which travel beside it.
+
+    A buffer that is `bytes` arrives as `bytes`; any other, also one that is read-only here, arrives
+    as memory to write to.
+    """
 
     data: Buffer
     buffers: tuple[Buffer, ...] = ()

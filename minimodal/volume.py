@@ -221,7 +221,7 @@ class Volume(Handle):
         """Copy `src_paths` within the volume, without moving bytes. With several `dst_path` is a directory.
 
         Raises FileNotFoundError, IsADirectoryError for a directory without `recursive`, and
-        NotADirectoryError where `dst_path` would have to be one.
+        NotADirectoryError where `dst_path` would have to be one; InvalidError.
         """
         if isinstance(src_paths, str) or not src_paths:
             raise InvalidError("Volume.copy_files takes a list of one path or more")

@@ -4,23 +4,25 @@ A frame is a fixed header, a `meta` text (JSON, or fields joined by NUL on the h
 (a pickle that nobody but its addressee opens) and out-of-band buffers. Lengths are checked against
 `Limits` before anything is allocated; whoever breaks the format gets a ProtocolError and is cut off.
 
-    | kind u8 | flags u8 | buffers u16 | meta u32 | seq u64 | body u64 |  then the buffers' lengths (u64),
-    meta, body, buffers
+    | kind u8 | flags u8 | buffers u16 | meta u32 | seq u64 | body u64 |  then the buffers' lengths (u64,
+    the highest bit: AS_BYTES), meta, body, buffers
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from typing import NamedTuple
 
 from .errors import ProtocolError
+from .landing import Landing
 from .types import Buffer, Payload
 
-VERSION = 1
+VERSION = 2
 HEADER = struct.Struct("<BBHIQQ")
 SCRATCH_BYTES = 256 * 1024
+AS_BYTES = 1 << 63  # with a buffer's length: it arrives as `bytes`; others as memory to write to
 COPY_BELOW = 64 * 1024  # smaller parts are joined into one write
 
 
@@ -61,6 +63,7 @@ class Kind(IntEnum):
     ABANDON = 33  # C → E: request `seq` is no longer wanted
 
 
+_Part = tuple[int, bool]  # length, and whether it is to arrive as `bytes`
 _KINDS = {kind.value: kind for kind in Kind}  # a look-up costs a tenth of Kind(number)
 
 
@@ -95,7 +98,8 @@ def encode(
         return [head + data] if len(data) < COPY_BELOW else [head, data]
     views = [memoryview(b).cast("B") for b in buffers]
     head = HEADER.pack(kind, 0, len(views), len(text), seq, len(data))
-    lengths = struct.pack(f"<{len(views)}Q", *(v.nbytes for v in views))
+    marked = (v.nbytes | AS_BYTES * (type(b) is bytes) for v, b in zip(views, buffers, strict=True))
+    lengths = struct.pack(f"<{len(views)}Q", *marked)
     return [head + lengths + text + bytes(data), *views]
 
 
@@ -116,7 +120,7 @@ def plain_result(data: bytes, seq: int) -> tuple[float, Payload] | None:
 class Decoder:
     """Turns bytes into frames. Feed it, or let it lend the buffer to read into (BufferedProtocol).
 
-    Large bodies are read straight into their own bytearray: no copy and no growing buffer.
+    Large parts are read straight into the memory of their value: no copy and no growing buffer.
     """
 
     def __init__(self, on_frame: Callable[[Frame], None], limits: Limits | None = None) -> None:
@@ -126,6 +130,7 @@ class Decoder:
         self._start = 0  # unread bytes are scratch[start:end]
         self._end = 0
         self._pending: _Pending | None = None  # a frame whose large parts are still arriving
+        self._lent_room = False  # what get_buffer gave last is that frame's
 
     @property
     def is_empty(self) -> bool:
@@ -145,23 +150,36 @@ class Decoder:
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go."""
         if self._pending is not None:
-            return self._pending.room()
+            room = self._pending.room()
+            if room:
+                self._lent_room = True
+                return room
         if self._end == len(self._scratch):
             self._compact()
         return memoryview(self._scratch)[self._end :]
 
     def buffer_updated(self, nbytes: int) -> None:
         """`nbytes` were written into the buffer that `get_buffer` gave."""
-        if self._pending is not None:
-            if self._pending.advance(nbytes):
-                frame, self._pending = self._pending.frame(), None
-                self._on_frame(frame)
+        if self._lent_room:
+            assert self._pending is not None
+            self._lent_room = False
+            self._pending.filled(nbytes)
             return
         self._end += nbytes
+        if self._pending is not None:
+            self._continue(self._pending)
         while self._pending is None and self._parse_one():
             pass
         if self._start == self._end:
             self._start = self._end = 0
+
+    def _continue(self, pending: _Pending) -> None:
+        """Take what is in the scratch buffer and of the large frame."""
+        self._start += pending.take(memoryview(self._scratch)[self._start : self._end])
+        frame = pending.frame()
+        if frame is not None:
+            self._pending = None
+            self._on_frame(frame)
 
     def _compact(self) -> None:
         """Move the unread bytes to the front; grow only for a large meta, which is bounded."""
@@ -191,12 +209,13 @@ class Decoder:
         if available < fixed:
             return False
         at = self._start + HEADER.size
-        lengths: tuple[int, ...] = ()
+        parts: tuple[_Part, ...] = ((body_len, True),)
         whole = body_len
         if count:
             lengths = struct.unpack_from(f"<{count}Q", self._scratch, at)
             at += 8 * count
-            whole += sum(lengths)
+            parts += tuple((n & ~AS_BYTES, n >= AS_BYTES) for n in lengths)
+            whole = sum(nbytes for nbytes, _ in parts)
             if whole > limits.body_bytes:
                 raise ProtocolError(f"frame of {whole} bytes is over the limit")
         try:
@@ -205,69 +224,71 @@ class Decoder:
             raise ProtocolError("frame whose meta is not UTF-8") from None
         at += meta_len
         if self._end - at >= whole:
-            data = bytes(self._scratch[at : at + whole])
-            parts = _split(data, (body_len, *lengths)) if count else Payload(data)
+            data = self._scratch[at : at + whole]
+            payload = _split(memoryview(data), parts) if count else Payload(bytes(data))
             self._start = at + whole
-            self._on_frame(Frame(known, seq, meta, parts))
+            self._on_frame(Frame(known, seq, meta, payload))
             return self._start < self._end
         if whole <= len(self._scratch) // 2:
             return False  # small: wait for the rest in the scratch buffer
-        self._pending = _Pending(known, seq, meta, (body_len, *lengths))
-        self._pending.take(memoryview(self._scratch)[at : self._end])
-        self._start = self._end = 0
+        self._pending = _Pending(known, seq, meta, parts)
+        self._start = at
+        self._continue(self._pending)
         return False
 
 
-def _split(whole: bytes, lengths: tuple[int, ...]) -> Payload:
-    view = memoryview(whole)
-    parts: list[Buffer] = []
+def _split(whole: memoryview, parts: tuple[_Part, ...]) -> Payload:
+    found: list[Buffer] = []
     at = 0
-    for n in lengths:
-        parts.append(view[at : at + n])
-        at += n
-    return Payload(bytes(parts[0]), tuple(parts[1:]))
+    for nbytes, as_bytes in parts:
+        part = whole[at : at + nbytes]
+        found.append(bytes(part) if as_bytes else bytearray(part))
+        at += nbytes
+    return Payload(found[0], tuple(found[1:]))
 
 
 class _Pending:
-    """A frame whose body and buffers are arriving, each into its own bytearray."""
+    """A frame whose body and buffers are arriving, each where its value will stay."""
 
-    def __init__(self, kind: Kind, seq: int, meta: str, lengths: tuple[int, ...]) -> None:
+    def __init__(self, kind: Kind, seq: int, meta: str, parts: Iterable[_Part]) -> None:
         self._head = (kind, seq, meta)
-        self._lengths = lengths
-        self._parts: list[bytearray] = [bytearray(min(n, _FIRST)) for n in lengths]
-        self._index = 0
-        self._filled = 0
-        self._skip_empty()
+        self._parts = iter(parts)
+        self._arrived: list[Buffer] = []
+        self._landing: Landing | None = None  # of the part that is arriving; None: all have
+        self._as_bytes = True
+        self._next()
 
     def room(self) -> memoryview:
-        part = self._parts[self._index]
-        if self._filled == len(part):  # grow as bytes really arrive: a claimed length costs nothing
-            part.extend(bytes(min(len(part), self._lengths[self._index] - len(part))))
-        return memoryview(part)[self._filled :]
+        assert self._landing is not None
+        return self._landing.room()
 
-    def take(self, data: memoryview) -> None:
-        while data:
-            room = self.room()
-            n = min(len(room), len(data))
-            room[:n] = data[:n]
-            room.release()
-            self.advance(n)
-            data = data[n:]
+    def filled(self, nbytes: int) -> None:
+        """So many bytes were written into the room."""
+        assert self._landing is not None
+        self._landing.filled += nbytes
 
-    def advance(self, nbytes: int) -> bool:
-        """True when the frame is whole."""
-        self._filled += nbytes
-        self._skip_empty()
-        return self._index == len(self._parts)
+    def take(self, data: memoryview) -> int:
+        """Copy from `data` what is of this frame; how much that is."""
+        taken = 0
+        while self._landing is not None and taken < len(data):
+            taken += self._landing.put(data[taken:])
+            if self._landing.filled == self._landing.nbytes:
+                self._arrived.append(self._landing.value(self._as_bytes))
+                self._next()
+        return taken
 
-    def _skip_empty(self) -> None:
-        while self._index < len(self._parts) and self._filled == self._lengths[self._index]:
-            self._index += 1
-            self._filled = 0
+    def _next(self) -> None:
+        """Memory for a part is taken when the one before has arrived."""
+        self._landing = None
+        for nbytes, as_bytes in self._parts:
+            if nbytes:
+                self._landing, self._as_bytes = Landing(nbytes), as_bytes
+                return
+            self._arrived.append(b"")
 
-    def frame(self) -> Frame:
+    def frame(self) -> Frame | None:
+        """The frame, when it is whole."""
+        if self._landing is not None:
+            return None
         kind, seq, meta = self._head
-        return Frame(kind, seq, meta, Payload(self._parts[0], tuple(self._parts[1:])))
-
-
-_FIRST = 1 << 20  # a bytearray is written to when it is made: a claim may not cost more
+        return Frame(kind, seq, meta, Payload(self._arrived[0], tuple(self._arrived[1:])))

@@ -20,7 +20,7 @@ from hypothesis import settings
 
 from minimodal.home import open_home
 from tests.faults import table
-from tests.leftovers import Leftovers, adopt_orphans
+from tests.leftovers import adopt_orphans, nothing_left
 from tests.needs import missing_bubblewrap, missing_docker
 
 settings.register_profile("ours", deadline=None)  # of one example: the machine may be busy
@@ -87,10 +87,8 @@ def collected() -> Iterator[None]:
 def leaves_nothing(request: pytest.FixtureRequest, home: Path) -> Iterator[None]:
     """Fail the test that leaves a thread, a process, a container or a temporary file behind."""
     docker = request.node.get_closest_marker("docker") is not None
-    before = Leftovers.now(docker)
-    yield
-    left = before.left_behind(docker)
-    assert not left, "left behind by this test:\n" + "\n".join(left)
+    with nothing_left(docker, "this test"):
+        yield
 
 
 LONGEST = [

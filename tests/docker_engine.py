@@ -69,13 +69,13 @@ async def none_left(backend: DockerBackend) -> bool:
     return not await containers_of(backend)
 
 
-async def eventually(holds: Callable[[], Any], within: float = 5) -> None:
-    """Wait for what nobody announces."""
+async def eventually(holds: Callable[[], Any], within: float = 5) -> bool:
+    """Wait for what nobody announces: True, or TimeoutError."""
     with anyio.fail_after(within):
         while True:
             answer = holds()
             if await answer if inspect.isawaitable(answer) else answer:
-                return
+                return True
             await anyio.sleep(0.02)
 
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
@@ -21,6 +21,7 @@ class Hold:
     """Pass the request on when `until` is set, whether or not the client still waits."""
 
     until: anyio.Event
+    arrived: anyio.Event = field(default_factory=anyio.Event)
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ async def misbehaving_engine(path: Path, rule: Rule) -> AsyncIterator[str]:
                                 continue
                             break
                         if action:
+                            action.arrived.set()
                             await action.until.wait()
                         await engine.send(chunk)
                     else:

@@ -8,6 +8,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from minimodal.leaks import children
@@ -46,6 +48,15 @@ class Leftovers:
             *(f"container {container}" for container in sorted(after.containers - self.containers)),
             *(f"temporary file {name}" for name in sorted(after.files - self.files)),
         ]
+
+
+@contextmanager
+def nothing_left(docker: bool, by: str = "this module") -> Iterator[None]:
+    """Fail where the block leaves something behind; with `docker` containers count too."""
+    before = Leftovers.now(docker)
+    yield
+    left = before.left_behind(docker)
+    assert not left, f"left behind by {by}:\n" + "\n".join(left)
 
 
 def is_pytests(name: str) -> bool:

@@ -54,6 +54,12 @@ class Person:
             assert data, f"it ended without {wanted!r}: {self.seen!r}"
             self.seen += data
 
+    def answers(self, prompt: bytes, keys: bytes) -> bytes:
+        """Type when the prompt has come, not before; gives what it expected."""
+        shown = self.expects(prompt)
+        self.types(keys)
+        return shown
+
     def waits(self) -> int:
         """The exit code, once all that it shows is read."""
         while True:

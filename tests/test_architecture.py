@@ -18,7 +18,7 @@ ROOMS = {
         engine_lock errors exception
         face failpoints
         home
-        kinds layers
+        kinds landing layers
         option_records pickling protocols
         spec_types
         tracebacks types
@@ -60,7 +60,7 @@ OWNERS = {
     "croniter": "engine",
     "dotenv": "secret",
     "fastapi": "agent",  # of the function's image; never needed on the host
-    "h11": "gateway",
+    "httptools": "gateway",
     "nacl": "engine",
     "prometheus_client": "gateway",
     "pytest": "pytest_plugin",

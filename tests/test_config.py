@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -176,3 +179,32 @@ def test_every_setting_says_what_it_is() -> None:
         (about and about[0].islower()) or about.startswith(("OCI", "MiB"))
         for _, about in settings()
     )
+
+
+SAYS = """
+import logging, minimodal
+from minimodal.host import Host
+with Host():
+    logging.getLogger("minimodal.engine").info("said quietly")
+    print(minimodal.Image.debian_slim().spec().force_from)
+"""
+
+
+def test_log_level_and_forced_builds_of_a_file_count(place: Path) -> None:
+    environ = {**os.environ, "MINIMODAL_BACKEND": "process"}
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", SAYS],
+            cwd=place / "project",
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+
+    done = run()
+    assert (done.stdout, "said quietly" in done.stderr) == ("None\n", False)
+    write_project(place, "[tool.minimodal]\nloglevel = 'info'\nforce-build = true")
+    done = run()
+    assert (done.stdout, "said quietly" in done.stderr) == ("0\n", True)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib
 import inspect
 import re
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import minimodal
+from minimodal import errors
 from minimodal.errors import Error
 from minimodal.face import Both, both
 
@@ -94,6 +97,59 @@ def test_each_parameter_is_named_where_there_are_several() -> None:
         text = documented(thing, owner)
         unnamed = [each for each in parameters if not re.search(rf"\b{each}\b", text)]
         if unnamed and len(parameters) > 1:
+            missing[name] = unnamed
+    assert missing == {}
+
+
+def raised_by(thing: Any) -> set[str]:
+    """The errors of ours that stand behind `raise` in its body."""
+    raw = unwrapped(thing)
+    made_by = ("__init__", "__post_init__")
+    bodies = [vars(raw).get(name) for name in made_by] if inspect.isclass(raw) else [raw]
+    found = set()
+    for body in bodies:
+        if not inspect.isfunction(body) or body.__code__.co_filename == "<string>":
+            continue  # a dataclass's
+        for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(body)))):
+            raised = node.exc if isinstance(node, ast.Raise) else None
+            if isinstance(raised, ast.Call):
+                raised = raised.func
+            if isinstance(raised, ast.Name) and hasattr(errors, raised.id):
+                found.add(raised.id)
+    return found
+
+
+def test_each_error_that_is_raised_is_named() -> None:
+    missing = {}
+    for name, (thing, owner) in PUBLIC.items():
+        unnamed = sorted(each for each in raised_by(thing) if each not in documented(thing, owner))
+        if unnamed:
+            missing[name] = unnamed
+    assert missing == {}
+
+
+UNITS = {
+    r"(.*_)?(timeout|seconds|window|delay|interval|within|period)": "second",
+    r".*_ms": "millisecond",
+    r"memory": "MiB",
+    r"cpu": "cores",
+    r"size|(.*_)?bytes": "bytes",
+}
+
+
+def test_each_quantity_has_its_unit() -> None:
+    missing = {}
+    for name, (thing, owner) in PUBLIC.items():
+        if inspect.isclass(thing) and "__init__" not in vars(thing):
+            continue
+        text = documented(thing, owner)
+        unnamed = [
+            each
+            for each in parameters_of(thing)
+            for pattern, unit in UNITS.items()
+            if re.fullmatch(pattern, each) and unit not in text
+        ]
+        if unnamed:
             missing[name] = unnamed
     assert missing == {}
 

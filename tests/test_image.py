@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from minimodal import layers
+from minimodal.app import App
 from minimodal.errors import InvalidError
 from minimodal.home import Home, open_home
 from minimodal.ignore import FilePatternMatcher
@@ -461,3 +462,14 @@ def test_import_needs_only_the_standard_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_the_image_of_an_app_is_the_default_of_its_functions() -> None:
+    app, image = App(), Image.debian_slim().env({"A": "1"})
+    assert app.image is app.image
+    app.image = image
+    assert app.image is image
+    with pytest.raises(InvalidError, match="image"):
+        app.image = "python:3.11"  # type: ignore[assignment]  # on purpose
+    with app.image.imports():
+        import no_such_package  # type: ignore[import-not-found]  # noqa: F401

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import mmap
+import random
+import struct
+from contextlib import suppress
+from itertools import chain, repeat
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minimodal.errors import ProtocolError
-from minimodal.types import Payload
-from minimodal.wire import HEADER, Decoder, Frame, Kind, Limits, encode
+from minimodal.types import Buffer, Payload
+from minimodal.wire import AS_BYTES, HEADER, Decoder, Frame, Kind, Limits, encode
 
 FRAMES = st.lists(
     st.tuples(
@@ -46,13 +50,57 @@ def test_any_split_gives_the_same_frames(frames: list[tuple[object, ...]], cuts:
     assert [plain(frame) for frame in seen] == frames
 
 
+SIZES = st.sampled_from([0, 1, 4096, 4097, 300_000, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 5 << 20])
+
+
+STEPS = st.lists(st.sampled_from([1, 4096, 65_536, 200_000, 1 << 30]), min_size=1, max_size=5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(SIZES, st.booleans()), min_size=1, max_size=4), STEPS)
+def test_large_parts_arrive_whole_and_as_what_they_were(
+    shape: list[tuple[int, bool]], steps: list[int]
+) -> None:
+    parts = [random.Random(n).randbytes(n) for n, _ in shape]
+    sent = [
+        part if as_bytes else bytearray(part)
+        for part, (_, as_bytes) in zip(parts, shape, strict=True)
+    ]
+    seen: list[Frame] = []
+    decoder = Decoder(seen.append)
+    transport(decoder, encode(Kind.RESULT, 7, "m", Payload(parts[0], tuple(sent))), steps)
+    transport(decoder, encode(Kind.PONG, 8), steps)
+    frame, after = seen
+    assert plain(frame) == (Kind.RESULT, 7, "m", parts[0], parts)
+    assert after.seq == 8
+    assert type(frame.payload.data) is bytes
+    for buffer, part in zip(frame.payload.buffers, sent, strict=True):
+        if type(part) is bytes:
+            assert type(buffer) is bytes
+        elif part:
+            assert not memoryview(buffer).readonly
+
+
+def transport(decoder: Decoder, frame: list[Buffer], steps: list[int]) -> None:
+    """Reads as asyncio does: it still holds the buffer that it was lent when it tells of the bytes."""
+    stream = memoryview(b"".join(frame))
+    for step in chain(steps, repeat(1 << 17)):
+        if not stream:
+            break
+        lent = decoder.get_buffer(-1)
+        n = min(len(lent), len(stream), step)
+        lent[:n] = stream[:n]
+        decoder.buffer_updated(n)
+        stream = stream[n:]
+
+
 @given(st.binary(max_size=2000))
 def test_garbage_is_refused_or_waited_for(data: bytes) -> None:
-    decoder = Decoder(lambda frame: None, Limits(meta_bytes=1000, body_bytes=1000))
-    try:
+    seen: list[Frame] = []
+    decoder = Decoder(seen.append, Limits(meta_bytes=1000, body_bytes=1000))
+    with suppress(ProtocolError):  # any other error is a bug
         decoder.feed(data)
-    except ProtocolError:
-        pass  # any other error would be a bug
+    assert len(seen) * HEADER.size <= len(data), "no frame without its bytes"
 
 
 def test_a_length_over_the_limit_is_refused_before_anything_is_made_for_it() -> None:
@@ -68,6 +116,20 @@ def test_a_claimed_length_within_the_limit_takes_memory_only_as_bytes_arrive() -
     before = resident()
     decoder.feed(HEADER.pack(Kind.RESULT, 0, 0, 0, 1, 1 << 30) + bytes(1000))
     assert resident() - before < 16 << 20
+
+
+def test_many_claimed_buffers_take_memory_only_as_bytes_arrive() -> None:
+    decoder = Decoder(lambda frame: None)
+    before = resident()
+    claims = struct.pack("<1000Q", *[2 << 20] * 500, *[2 << 20 | AS_BYTES] * 500)
+    decoder.feed(HEADER.pack(Kind.RESULT, 0, 1000, 0, 1, 0) + claims + bytes(300_000))
+    assert resident() - before < 16 << 20
+
+
+def test_a_buffer_of_bytes_cannot_claim_more_than_the_limit() -> None:
+    decoder = Decoder(lambda frame: None, Limits(body_bytes=1000))
+    with pytest.raises(ProtocolError, match="frame of 1001 bytes is over the limit"):
+        decoder.feed(HEADER.pack(Kind.RESULT, 0, 1, 0, 1, 0) + struct.pack("<Q", 1001 | AS_BYTES))
 
 
 def resident() -> int:

@@ -39,7 +39,6 @@ from .zygote import failed
 if TYPE_CHECKING:
     from .web import WebApps
 
-NOTHING = Payload(b"")
 STOP_PATIENCE = 1.0  # seconds that cancelled inputs have before @exit runs
 
 
@@ -214,7 +213,7 @@ class ConcurrentExecutor:
         try:
             if one.web or self._is_web(one):
                 await self._serve(one)
-                self._answer(one, started, NOTHING)
+                self._web_answer(one, started)
                 return
             args, kwargs = one.arguments()
             function = self._target.callable(one.method)
@@ -241,6 +240,12 @@ class ConcurrentExecutor:
     def _answer(self, one: Input, started: float, payload: Payload) -> None:
         logs.flush()
         self._link.send(Kind.RESULT, one.seq, seconds_since(started), payload)
+
+    def _web_answer(self, one: Input, started: float) -> None:
+        """The client has its response already: this can wait for the answers of other requests."""
+        logs.flush()
+        if self._link.hold(Kind.RESULT, one.seq, seconds_since(started)):
+            asyncio.get_running_loop().call_soon(self._link.flush)
 
     def _is_web(self, one: Input) -> bool:
         return self._web is not None and one.method in self._web.endpoints

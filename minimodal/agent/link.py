@@ -12,7 +12,7 @@ import threading
 from collections import deque
 
 from minimodal.errors import ProtocolError
-from minimodal.types import Payload
+from minimodal.types import Buffer, Payload
 from minimodal.wire import Decoder, Frame, Kind, encode
 
 
@@ -24,11 +24,13 @@ class Link:
         self._frames: deque[Frame] = deque()
         self._decoder = Decoder(self._frames.append)
         self._sending = threading.Lock()
+        self._held: list[Buffer] = []
         self._forked = False
         os.register_at_fork(after_in_child=self._disown)  # getpid() for each frame costs 2 µs
 
     def _disown(self) -> None:
         self._forked = True
+        self._held = []
 
     def send(
         self, kind: Kind, seq: int = 0, meta: str = "", payload: Payload | None = None
@@ -37,11 +39,24 @@ class Link:
             raise ProtocolError("a forked child of the function may not speak for it")
         parts = encode(kind, seq, meta, payload)
         with self._sending:
-            if len(parts) == 1:
-                self.sock.sendall(parts[0])
-            else:
-                for part in parts:
-                    self.sock.sendall(part)
+            if self._held or len(parts) > 1:
+                held, self._held = self._held, []
+                parts = [b"".join((*held, parts[0])), *parts[1:]]
+            for part in parts:
+                self.sock.sendall(part)
+
+    def hold(self, kind: Kind, seq: int, meta: str) -> bool:
+        """Send a small frame with the next one, or at `flush`. True: somebody is to call that."""
+        with self._sending:
+            self._held += encode(kind, seq, meta)
+            return len(self._held) == 1
+
+    def flush(self) -> None:
+        """Send what is held."""
+        with self._sending:
+            held, self._held = self._held, []
+            if held:
+                self.sock.sendall(b"".join(held))
 
     def receive(self) -> Frame | None:
         """The next frame, or None when the engine is gone."""

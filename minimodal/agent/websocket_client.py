@@ -21,6 +21,10 @@ NOT_PASSED = (
     b"sec-websocket-version",
     b"sec-websocket-extensions",
 )
+ITS_OWN = frozenset(  # headers of an answer that belong to the connection to the server
+    b"connection upgrade sec-websocket-accept sec-websocket-extensions sec-websocket-protocol".split()
+)
+NO_CODE = (1005, 1006)  # stand for a close frame without a code, and for none at all
 
 
 async def pass_on(host: str, port: int, target: bytes, scope: Any, receive: Any, send: Any) -> None:
@@ -33,11 +37,12 @@ async def pass_on(host: str, port: int, target: bytes, scope: Any, receive: Any,
             await _refused(reader, status, headers, send)
             return
         chosen = dict(headers).get(b"sec-websocket-protocol")
+        passed = [each for each in headers if each[0] not in ITS_OWN]
         await send(
             {
                 "type": "websocket.accept",
                 "subprotocol": chosen.decode("latin-1") if chosen else None,
-                "headers": [],
+                "headers": passed,
             }
         )
         up = asyncio.get_running_loop().create_task(_up(receive, writer))
@@ -83,9 +88,14 @@ async def _up(receive: Any, writer: asyncio.StreamWriter) -> None:
     while True:
         message = await receive()
         if message["type"] == "websocket.disconnect":
-            code = message.get("code") or 1000
-            payload = struct.pack("!H", code if code not in (1005, 1006) else 1000)
-            writer.write(frame(CLOSE, payload))
+            code, reason = message.get("code", 1005), message.get("reason")
+            if code not in NO_CODE:
+                payload = struct.pack("!H", code) + (reason or "").encode()
+                writer.write(frame(CLOSE, payload))
+            elif reason is not None:
+                writer.write(frame(CLOSE, b""))
+            else:
+                writer.close()  # the client went away without a word
             return
         if message.get("text") is not None:
             writer.write(frame(TEXT, message["text"].encode()))

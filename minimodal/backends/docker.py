@@ -46,8 +46,8 @@ from .docker_spec import (
     Owner,
     create_request,
 )
-from .host_settings import HostSettings, host_settings
 from .mounts import resolve_mounts, spread
+from .network_settings import network_settings
 from .sockets import NAME as SOCKET_NAME
 from .sockets import SocketDirectories, serve, sweep
 
@@ -100,7 +100,7 @@ class DockerBackend:
             objects=options.objects,
             local=self._local,
         )
-        self._settings: HostSettings = host_settings(os.environ)
+        self._settings = network_settings(os.environ)
         self._sockets = SocketDirectories(home, owner.engine)
 
     def __repr__(self) -> str:

@@ -34,7 +34,7 @@ from minimodal.types import Capabilities, ContainerSpec, ExitReason, ImageRef, n
 from . import bundle, cgroup, piped, sockets
 from .child import Child, Command, spawn
 from .linked_root import make_root
-from .network_settings import NETWORK_VARIABLES
+from .network_settings import network_variables
 from .piped import PipedProcess
 from .rlimit import limited
 from .sockets import SocketDirectories
@@ -156,7 +156,7 @@ class ProcessBackend:
         python = spec.image.python
         agent = bundle.agent_command(python, str(socket), bundle.bundle(self._home))
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-        network = {n: os.environ[n] for n in NETWORK_VARIABLES if os.environ.get(n)}
+        network = network_variables(os.environ)
         env = {**kept, **network, **dict(spec.image.env), **spec.env}
         env |= {
             MARK: spec.id,

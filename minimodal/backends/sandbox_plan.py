@@ -18,7 +18,7 @@ from minimodal.types import ContainerSpec
 
 from . import bundle
 from .mounts import ResolvedMount, resolve_mounts
-from .network_settings import NETWORK_VARIABLES
+from .network_settings import network_variables
 from .rlimit import limited
 from .rootfs import SYSTEM, RootFiles, prefixes_of
 from .rootfs import arguments as root_arguments
@@ -66,7 +66,7 @@ def plan(
             bundle.compile_for(site.home, str(interpreter))
     if not any((layer.files / "etc" / "passwd").exists() for layer in layers):
         binds += [(site.passwd, "/etc/passwd"), (site.group, "/etc/group")]
-    network = {n: site.host_env[n] for n in NETWORK_VARIABLES if site.host_env.get(n)}
+    network = network_variables(site.host_env)
     binds += [(Path(path), path) for path in _certificates(network.values())]
     mounts = resolve_mounts(site.home, (*image.mounts, *spec.mounts))
     files = RootFiles(

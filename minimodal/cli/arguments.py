@@ -22,7 +22,6 @@ from .failure import UsageError
 from .parser import Parser
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
-Signatures = Sequence[Callable[..., Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +34,19 @@ class Kind:
     flag: bool = False
 
 
-def parse(
-    function: Callable[..., Any], prog: str, argv: Sequence[str], *, about: str = ""
-) -> Arguments:
+def parse(function: Callable[..., Any], prog: str, argv: Sequence[str]) -> Arguments:
     """The arguments for `function` that `argv` gives. Raises UsageError; prints help on `--help`."""
     signature, hints = _signature(function)
     parameters = list(signature.parameters.values())
     rest = [each for each in parameters if each.kind is each.VAR_POSITIONAL]
     if rest and len(parameters) == 1:
         if list(argv) in (["-h"], ["--help"]):
-            _parser(function, prog, about, f"{prog} anything …").print_help()
+            _parser(function, prog, f"{prog} anything …").print_help()
             raise SystemExit(0)
         return tuple(argv), {}
+    needed = [each.name for each in parameters if each.default is each.empty]
     parser = _parser(
-        function, prog, about, prog + "".join(f" {word}" for word in _sample(parameters))
+        function, prog, " ".join([prog, *(f"{option_name(name)} …" for name in needed)])
     )
     for parameter in parameters:
         _add(parser, function, parameter, hints.get(parameter.name, parameter.annotation))
@@ -73,13 +71,8 @@ def _signature(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[st
     return signature, hints
 
 
-def _parser(function: Callable[..., Any], prog: str, about: str, example: str) -> Parser:
-    return Parser(prog, about or inspect.getdoc(function) or "", example)
-
-
-def _sample(parameters: list[inspect.Parameter]) -> list[str]:
-    needed = [each.name for each in parameters if each.default is each.empty]
-    return [f"{option_name(name)} …" for name in needed]
+def _parser(function: Callable[..., Any], prog: str, example: str) -> Parser:
+    return Parser(prog, inspect.getdoc(function) or "", example)
 
 
 def option_name(name: str) -> str:

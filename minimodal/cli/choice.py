@@ -146,39 +146,28 @@ def apps_of(script: Script, module: ModuleType) -> dict[App, str]:
             )
         return named
     if not apps:
-        raise UsageError(
-            f"{script.reference} defines no App.",
-            hint='app = minimodal.App("name"), and @app.function() on what shall run in a container',
-            code=1,
-        )
+        raise _no_app(script)
     return apps
 
 
 def _only(script: Script, module: ModuleType) -> Target:
     apps = _apps(module)
+    prefixes = {app: f"{variable}." if len(apps) > 1 else "" for app, variable in apps.items()}
     levels = [
         list(_at_module_level(module, LocalEntrypoint)),
         list(_at_module_level(module, Function)),
-        [each for app in apps for each in _entrypoints(app, apps)],
-        [each for app in apps for each in _functions(app, apps)],
+        [each for app, prefix in prefixes.items() for each in _entrypoints(app, prefix)],
+        [each for app, prefix in prefixes.items() for each in _functions(app, prefix)],
     ]
     for level in levels:
         if len(level) == 1:
             return level[0]
         if level:
             kind = "entrypoints" if level[0].is_local else "functions"
-            raise UsageError(
-                f"{script.reference} has several {kind}; say which one:",
-                choices=[f"minimodal run {script.spell(each.name)}" for each in level],
-                code=1,
-            )
+            raise _several(script, f"{script.reference} has several {kind}", level)
     if not apps:
-        raise UsageError(
-            f"{script.reference} defines no App.",
-            hint='app = minimodal.App("name"), and @app.function() on what shall run in a container',
-            code=1,
-        )
-    methods = [each.name for app in apps for each in _methods(app, apps)]
+        raise _no_app(script)
+    methods = [each.name for app, prefix in prefixes.items() for each in _methods(app, prefix)]
     raise UsageError(
         f"{script.reference} has an App, but "
         + ("only methods of classes; say which one:" if methods else "nothing to run."),
@@ -199,20 +188,12 @@ def _named(script: Script, module: ModuleType, wanted: str) -> Target:
     if len(of_class) == 1:
         return of_class[0]
     if of_class:
-        raise UsageError(
-            f"{wanted} is a class with several methods; say which one:",
-            choices=[f"minimodal run {script.spell(each.name)}" for each in of_class],
-            code=1,
-        )
+        raise _several(script, f"{wanted} is a class with several methods", of_class)
     by_tag = [each for name, each in known.items() if name.rpartition(".")[2] == wanted]
     if len({id(each.thing) for each in by_tag}) == 1:
         return by_tag[0]
     if by_tag:
-        raise UsageError(
-            f"{wanted!r} is in several apps; say which one:",
-            choices=[f"minimodal run {script.spell(each.name)}" for each in by_tag],
-            code=1,
-        )
+        raise _several(script, f"{wanted!r} is in several apps", by_tag)
     plain = getattr(module, wanted, None)
     if callable(plain):
         raise UsageError(
@@ -227,15 +208,29 @@ def _named(script: Script, module: ModuleType, wanted: str) -> Target:
     )
 
 
+def _no_app(script: Script) -> UsageError:
+    return UsageError(
+        f"{script.reference} defines no App.",
+        hint='app = minimodal.App("name"), and @app.function() on what shall run in a container',
+        code=1,
+    )
+
+
+def _several(script: Script, words: str, targets: list[Target]) -> UsageError:
+    choices = [f"minimodal run {script.spell(each.name)}" for each in targets]
+    return UsageError(f"{words}; say which one:", choices=choices, code=1)
+
+
 def _everything(module: ModuleType) -> Iterator[Target]:
     yield from _at_module_level(module, LocalEntrypoint)
     yield from _at_module_level(module, Function)
     apps = _apps(module)
-    for app in apps:
-        yield from _entrypoints(app, apps, qualified=True)
-        yield from _functions(app, apps, qualified=True)
-        yield from _methods(app, apps)
-        yield from _methods(app, apps, qualified=True)
+    for app, variable in apps.items():
+        yield from _entrypoints(app, f"{variable}.")
+        yield from _functions(app, f"{variable}.")
+        if len(apps) == 1:
+            yield from _methods(app, "")
+        yield from _methods(app, f"{variable}.")
 
 
 def _apps(module: ModuleType) -> dict[App, str]:
@@ -257,20 +252,17 @@ def _at_module_level(module: ModuleType, kind: type[Any]) -> Iterator[Target]:
                 yield Target(name, app, value)
 
 
-def _entrypoints(app: App, apps: dict[App, str], qualified: bool = False) -> Iterator[Target]:
-    prefix = f"{apps[app]}." if qualified or len(apps) > 1 else ""
+def _entrypoints(app: App, prefix: str) -> Iterator[Target]:
     for tag, entrypoint in app.registered_entrypoints.items():
         yield Target(prefix + tag, app, entrypoint)
 
 
-def _functions(app: App, apps: dict[App, str], qualified: bool = False) -> Iterator[Target]:
-    prefix = f"{apps[app]}." if qualified or len(apps) > 1 else ""
+def _functions(app: App, prefix: str) -> Iterator[Target]:
     for tag, function in app.registered_functions.items():
         yield Target(prefix + tag, app, function)
 
 
-def _methods(app: App, apps: dict[App, str], qualified: bool = False) -> Iterator[Target]:
-    prefix = f"{apps[app]}." if qualified or len(apps) > 1 else ""
+def _methods(app: App, prefix: str) -> Iterator[Target]:
     for tag, cls in app.registered_classes.items():
         for method in methods_of(cls.raw) if cls.raw else ():
             yield Target(f"{prefix}{tag}.{method}", app, ClassMethod(cls, method))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .failure import UsageError
 from .group import confirm
 from .listing import print_json, print_table, shown_bytes
-from .parser import Parser, load_settings
+from .parser import Parser, add_json, add_yes, load_settings
 
 if TYPE_CHECKING:
     from minimodal.home import Home
@@ -26,12 +26,12 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--all", action="store_true", help="everything of minimodal's, for good")
     parser.add_argument("--dry-run", action="store_true", help="only say what it would free")
-    parser.add_argument("--yes", action="store_true", help="do not ask")
-    parser.add_argument("--json", action="store_true", help="one JSON object, for programs")
+    add_yes(parser)
+    add_json(parser)
     options = parser.parse(arguments)
     from minimodal.home import locate_home
 
-    home = locate_home(load_settings({}).home)
+    home = locate_home(load_settings().home)
     parts = [(name, path, size_of(path)) for name, path in parts_of(home, options.all)]
     if not options.dry_run:
         _refuse_while_used(home)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .listing import print_json
-from .parser import Parser, load_settings
+from .parser import Parser, add_json, load_settings
 
 
 def main(arguments: list[str]) -> int:
@@ -14,9 +14,9 @@ def main(arguments: list[str]) -> int:
         "minimodal config --show-origin",
     )
     parser.add_argument("--show-origin", action="store_true", help="say where each value came from")
-    parser.add_argument("--json", action="store_true", help="one object, for programs")
+    add_json(parser)
     options = parser.parse(arguments)
-    config = load_settings({})
+    config = load_settings()
     from minimodal.config import plain_value, settings, user_file
 
     rows = [(name, getattr(config, name), config.origin(name), about) for name, about in settings()]

@@ -20,13 +20,11 @@ def main(arguments: list[str]) -> int:
         if engines.reached:
             print(ask(engines.reached[0].connection, "gateway.open")["url"])
             return 0
-    config = load_settings({"backend": options.backend})
+    config = load_settings(backend=options.backend)
     from minimodal.host import Host
 
     host = Host(config, role="dashboard")
-    with Screen() as screen:
-        host.subscribe(screen.event)
-        with host:
-            print(host.open_gateway(), flush=True)
-            host.wait()
+    with Screen().of(host):
+        print(host.open_gateway(), flush=True)
+        host.wait()
     return 0

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
 from .choice import apps_of
 from .failure import UsageError
-from .parser import Parser, add_backend, load_settings
+from .parser import Parser, add_backend, add_env, add_script, load_settings
 from .reference import Script, find, load, parse
 from .screen import Screen
 
@@ -25,21 +24,14 @@ def main(arguments: list[str]) -> int:
         "up` serves the new version at once and lets running calls finish on the old one.",
         "minimodal deploy shop.py --name shop",
     )
-    parser.add_argument("reference", metavar="REF", help="script.py, or script.py::app")
-    parser.add_argument(
-        "-m", dest="module", action="store_true", help="REF is a module, not a file"
-    )
+    add_script(parser)
     parser.add_argument("-n", "--name", help="the name to deploy it under; left out: the app's own")
     parser.add_argument("--tag", default="", help="a note for `minimodal app history`")
     parser.add_argument("-q", "--quiet", action="store_true", help="errors only")
-    parser.add_argument(
-        "-e", "--env", help="accepted for scripts that call Modal's; there is one environment"
-    )
+    add_env(parser)
     add_backend(parser)
     options = parser.parse(arguments)
-    config = load_settings({"backend": options.backend})
-    if config.home is not None:
-        os.environ["MINIMODAL_HOME"] = str(config.home)
+    config = load_settings(backend=options.backend)
     script = find(parse(options.reference, is_module=options.module))
     sys.argv = [str(script.path)]
     apps = _apps(script, options.name)

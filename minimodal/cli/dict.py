@@ -8,8 +8,6 @@ from minimodal.shared import Dict
 
 from .failure import UsageError
 from .group import (
-    add_json,
-    add_yes,
     confirm,
     create_command,
     delete_command,
@@ -18,6 +16,7 @@ from .group import (
     parser_of,
     show_rows,
 )
+from .parser import add_json, add_yes
 
 
 def main(arguments: list[str]) -> int:

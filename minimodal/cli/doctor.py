@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from minimodal import __version__
+from minimodal.backends.choose import ORDER
 from minimodal.errors import Error, RuntimeUnavailable
 from minimodal.home import Home, locate_home, open_home
 
 from .listing import print_json
-from .parser import Parser, add_backend, load_settings
+from .parser import Parser, add_backend, add_json, load_settings
 from .terminal import paint
 
-BACKENDS = ("docker", "bubblewrap", "process")  # the order of `auto`
 PROBE_SECONDS = 20.0
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -47,9 +47,9 @@ def main(arguments: list[str]) -> int:
         "minimodal doctor --json",
     )
     add_backend(parser)
-    parser.add_argument("--json", action="store_true", help="one object, for programs")
+    add_json(parser)
     options = parser.parse(arguments)
-    config = load_settings({"backend": options.backend})
+    config = load_settings(backend=options.backend)
     facts = [_package(), _python(), _system(), _uv(), _bwrap(), _docker_host(config)]
     home = _home(config)
     backends = _backends(config) if home.ok else []
@@ -166,7 +166,7 @@ def _backends(config: Any) -> list[Check]:
     import anyio
 
     async def all_of_them() -> list[Check]:
-        return [await _open_backend(name, config) for name in BACKENDS]
+        return [await _open_backend(name, config) for name in ORDER]
 
     return anyio.run(all_of_them)
 

@@ -5,7 +5,6 @@ Any engine can say what is on record, so one is asked; what runs, each knows of 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -111,10 +110,7 @@ def open_engines() -> Iterator[Engines]:
     from minimodal.home import open_home
     from minimodal.lookup import connect, disconnect, other_engines
 
-    config = load_settings({})
-    if config.home is not None:
-        os.environ["MINIMODAL_HOME"] = str(config.home)
-    home = open_home(config.home)
+    home = open_home(load_settings().home)
     reached = []
     for info in other_engines(home):
         connection = connect(home, info)

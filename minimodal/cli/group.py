@@ -9,9 +9,9 @@ from typing import Any
 
 from . import subcommands
 from .failure import UsageError
-from .listing import print_json
-from .parser import Parser
-from .subcommands import Sub
+from .listing import print_json, print_table
+from .parser import Parser, add_yes
+from .subcommands import Sub, listing_parser
 
 Command = Callable[[list[str]], int]
 
@@ -48,24 +48,17 @@ def parser_of(group: str, command: str, about: str, example: str = "") -> Parser
     return parser
 
 
-def add_json(parser: Parser) -> None:
-    parser.add_argument("--json", action="store_true", help="for programs")
-
-
-def add_yes(parser: Parser) -> None:
-    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
-
-
 def list_command(group: str, kind: Any, first: str) -> Command:
     """`list`: the named objects of one kind. `first`: the command that makes the first one."""
 
     def run(arguments: list[str]) -> int:
         about = f"List the named {group}s, newest first."
-        parser = Parser(f"minimodal {group} list", about, f"minimodal {group} list --json")
-        add_json(parser)
-        options = parser.parse(arguments)
-        empty = f"there is no {group} yet: minimodal {group} {first}"
-        show_rows(names_of(kind), options.json, empty)
+        options = listing_parser(f"{group} list", about, f"{group} list --json").parse(arguments)
+        rows = [
+            {"name": info.name, "created": info.created_at, "id": info.object_id}
+            for info in kind.objects.infos()
+        ]
+        show_rows(rows, options.json, f"there is no {group} yet: minimodal {group} {first}")
         return 0
 
     return run
@@ -104,32 +97,14 @@ def show_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, empty: str) -> N
     if as_json:
         print_json("items", {"items": rows})
         return
-    if not rows:
-        print(empty, file=sys.stderr)
-        return
-    shown = [{key: _shown(key, value) for key, value in row.items()} for row in rows]
-    widths = {key: max(len(row[key]) for row in shown) for key in shown[0]}
-    for row in shown:
-        print("  ".join(f"{value:<{widths[key]}}" for key, value in row.items()).rstrip())
+    cells = [[_shown(key, value) for key, value in row.items()] for row in rows]
+    print_table(list(rows[0]) if rows else (), cells, empty=empty)
 
 
-def _shown(key: str, value: Any) -> str:
+def _shown(key: str, value: Any) -> Any:
     if key in ("created", "modified"):
-        return time.strftime("%Y-%m-%d %H:%M", time.localtime(value)) if value else "-"
-    return "-" if value is None else printable(str(value))
-
-
-def printable(text: str) -> str:
-    """A name that would move the cursor or break the line is shown escaped."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-def names_of(kind: Any) -> list[dict[str, Any]]:
-    """Rows of `X.objects`."""
-    return [
-        {"name": info.name, "created": info.created_at, "id": info.object_id}
-        for info in kind.objects.infos()
-    ]
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(value)) if value else None
+    return value
 
 
 def confirm(question: str, yes: bool) -> None:

@@ -6,13 +6,12 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .failure import UsageError
 from .group import confirm
 from .listing import ago, print_json, print_table, shown_bytes, since
-from .parser import Parser, add_backend, load_settings
+from .parser import Parser, add_backend, add_script, add_yes, load_settings
 from .subcommands import Sub, dispatch, listing_parser
 
 if TYPE_CHECKING:
@@ -136,7 +135,7 @@ def _prune(arguments: list[str]) -> int:
     parser.add_argument(
         "--keep", type=int, default=0, metavar="N", help="not the N images used last"
     )
-    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    add_yes(parser)
     _add_where(parser)
     options = parser.parse(arguments)
     if options.keep < 0:
@@ -167,10 +166,7 @@ def _build(arguments: list[str]) -> int:
         "Build the images of a script's functions now, so that its first call need not wait.",
         "image build script.py",
     )
-    parser.add_argument("reference", metavar="REF", help="script.py, or script.py::app")
-    parser.add_argument(
-        "-m", dest="module", action="store_true", help="REF is a module, not a file"
-    )
+    add_script(parser)
     parser.add_argument("--force", action="store_true", help="build every layer again")
     parser.add_argument("-q", "--quiet", action="store_true", help="errors only")
     add_backend(parser)
@@ -181,18 +177,14 @@ def _build(arguments: list[str]) -> int:
     from .reference import find, load, parse
     from .screen import Screen
 
-    config = load_settings({"backend": options.backend})
+    config = load_settings(backend=options.backend)
     if options.force:
         os.environ["MINIMODAL_FORCE_BUILD"] = "1"
     script = find(parse(options.reference, is_module=options.module))
     sys.argv = [str(script.path)]
     apps = apps_of(script, load(script))
     built: list[dict[str, Any]] = []
-    with ExitStack() as stack:
-        screen = stack.enter_context(Screen(quiet=options.quiet))
-        host = Host(config, role="build")
-        host.subscribe(screen.event)
-        stack.enter_context(host)
+    with Screen(quiet=options.quiet).of(Host(config, role="build")):
         for app in apps:
             for image, functions in _images_of(app):
                 started = time.monotonic()
@@ -231,7 +223,7 @@ def _bootstrap(arguments: list[str]) -> int:
     parser.add_argument("-q", "--quiet", action="store_true", help="errors only")
     parser.add_argument("-v", "--verbose", action="store_true", help="all that its tools print")
     options = parser.parse(arguments)
-    config = load_settings({"docker_host": options.docker_host})
+    config = load_settings(docker_host=options.docker_host)
 
     import anyio
 
@@ -278,7 +270,7 @@ def _on_shelves(options: Any, work: Callable[[Shelves], Awaitable[T]]) -> T:
     from minimodal.home import open_home
     from minimodal.images.shelves import open_shelves
 
-    settings = load_settings({"backend": options.backend})
+    settings = load_settings(backend=options.backend)
     backend = options.backend or "auto"  # unless asked: whatever is here, not what would run now
 
     async def main() -> T:

@@ -100,8 +100,9 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _cell(value: Any) -> str:
-    text = "-" if value is None or value == "" else str(value)
-    return text.replace("\n", " ")
+    """What would move the cursor or break the line is shown escaped."""
+    text = "-" if value is None or value == "" else str(value).replace("\n", " ")
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _plain(name: str, value: Any) -> Any:

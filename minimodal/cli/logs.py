@@ -12,10 +12,9 @@ from .engines import Engines, Reached, ask, open_engines
 from .listing import iso
 from .parser import Parser
 from .subcommands import add_filters
-from .terminal import paint
+from .terminal import paint_source
 
 POLL = 30.0  # seconds that one question for new lines waits
-SOURCES = ("cyan", "green", "yellow", "bold cyan", "bold green", "bold yellow")
 
 
 def main(arguments: list[str]) -> int:
@@ -102,7 +101,6 @@ def _show(line: dict[str, Any], options: Any) -> None:
         print(json.dumps({**line, "at": iso(line["at"])}), flush=True)
         return
     stream = sys.stderr if line["stream"] == "stderr" else sys.stdout
-    name = line["name"]
-    source = paint(f"{name} |", SOURCES[sum(name.encode()) % len(SOURCES)], stream)
     time = f"{iso(line['at'])} " if options.timestamps else ""
+    source = paint_source(line["name"], stream)
     print(f"{time}{source} {line['text']}", file=stream, flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -99,12 +100,53 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_settings(arguments: dict[str, Any]) -> Any:
-    """`load_config`, where a wrong setting is a wrong command line: exit code 2."""
+def add_script(parser: argparse.ArgumentParser) -> None:
+    """What commands about all apps of a script have."""
+    parser.add_argument("reference", metavar="REF", help="script.py, or script.py::app")
+    add_module(parser)
+
+
+def add_module(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-m", dest="module", action="store_true", help="REF is a module, not a file"
+    )
+
+
+def add_env(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-e", "--env", help="accepted for scripts that call Modal's; there is one environment"
+    )
+
+
+def add_progress(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--progress",
+        choices=["auto", "plain", "none"],
+        default="auto",
+        help="a live tree on a terminal, plain lines, or nothing (as -q)",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object, for programs")
+
+
+def add_yes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+
+
+def load_settings(**arguments: Any) -> Any:
+    """`load_config`, where a wrong setting is a wrong command line: exit code 2.
+
+    A home that it names is the home of all that this process opens from here on.
+    """
     from minimodal.config import load_config
     from minimodal.errors import InvalidError
 
     try:
-        return load_config(arguments)
+        config = load_config(arguments)
     except InvalidError as error:
         raise UsageError(str(error)) from error
+    if config.home is not None:
+        os.environ["MINIMODAL_HOME"] = str(config.home)
+    return config

@@ -7,8 +7,6 @@ from itertools import islice
 from minimodal.shared_queue import Queue
 
 from .group import (
-    add_json,
-    add_yes,
     confirm,
     create_command,
     delete_command,
@@ -17,7 +15,7 @@ from .group import (
     parser_of,
     show_rows,
 )
-from .parser import Parser
+from .parser import Parser, add_json, add_yes
 
 
 def main(arguments: list[str]) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from minimodal.progress import shown_seconds
 
 from .failure import UsageError
-from .parser import Parser, add_backend, load_settings
+from .parser import Parser, add_backend, add_env, add_module, add_progress, load_settings
 from .reference import Script, find, is_program, load, parse, run_program
 from .screen import Screen
 
@@ -45,9 +45,7 @@ def main(arguments: list[str]) -> int:
         from .debugging import require_terminal
 
         require_terminal()
-    config = load_settings({"backend": options.backend})
-    if config.home is not None:
-        os.environ["MINIMODAL_HOME"] = str(config.home)  # for all that opens the home later
+    config = load_settings(backend=options.backend)
     from minimodal.app import enable_output
 
     if options.env_file:
@@ -110,9 +108,7 @@ def _parser() -> Parser:
         'has an `if __name__ == "__main__":` block is run as a program.',
         "minimodal run examples/hello.py --n 5",
     )
-    parser.add_argument(
-        "-m", dest="module", action="store_true", help="REF is a module, not a file"
-    )
+    add_module(parser)
     parser.add_argument(
         "-i",
         "--interactive",
@@ -130,9 +126,7 @@ def _parser() -> Parser:
         action="store_true",
         help="at its end, wait until all its calls have ended",
     )
-    parser.add_argument(
-        "-e", "--env", help="accepted for scripts that call Modal's; there is one environment"
-    )
+    add_env(parser)
     parser.add_argument(
         "--json", action="store_true", help="events on stdout, one JSON object a line, for programs"
     )
@@ -141,12 +135,7 @@ def _parser() -> Parser:
         metavar="FILE",
         help="environment variables for the script and its functions, as lines NAME=value",
     )
-    parser.add_argument(
-        "--progress",
-        choices=["auto", "plain", "none"],
-        default="auto",
-        help="a live tree on a terminal, plain lines, or nothing (as -q)",
-    )
+    add_progress(parser)
     add_backend(parser)
     return parser
 

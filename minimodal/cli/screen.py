@@ -22,20 +22,20 @@ from minimodal import context
 from minimodal.face import client_threads
 from minimodal.progress import QUICK, Line, Progress, shown_seconds
 
-from .terminal import paint, wants_motion
+from .terminal import paint, paint_source, wants_motion
 
 if TYPE_CHECKING:
     from minimodal.engine.events import Event
+    from minimodal.host import Host
 
 MAX_QUEUED_BYTES = 64 << 20
 PATIENCE = 0.5  # seconds that local output waits for remote output that came before it
 TICK = 0.1
-SOURCES = ("cyan", "green", "yellow", "bold cyan", "bold green", "bold yellow")
 MARKS = {"done": ("✓ ", "green"), "failed": ("✗ ", "red"), "dim": ("  ", "dim"), "": ("", "")}
 
 
 class Screen:
-    """Shows what happens in the block: `with Screen() as screen: host.subscribe(screen.event)`."""
+    """Shows what happens in its block: `with Screen().of(host) as screen:`."""
 
     def __init__(self, *, quiet: bool = False, plain: bool = False, as_json: bool = False) -> None:
         self._out, self._err = sys.stdout, sys.stderr
@@ -79,6 +79,14 @@ class Screen:
         self._unpaused.set()
         self._queue.put(None)
         self._thread.join()
+
+    @contextmanager
+    def of(self, host: Host) -> Iterator[Screen]:
+        """Start `host` for the block, and show what happens in it."""
+        with self:
+            host.subscribe(self.event)
+            with host:
+                yield self
 
     def event(self, event: Event) -> None:
         """Take an event; called on the engine's loop, never waits."""
@@ -231,8 +239,7 @@ class Screen:
 
     def _spell(self, line: Line, stream: TextIO) -> str:
         if line.source:
-            style = SOURCES[sum(line.source.encode()) % len(SOURCES)]
-            return f"{paint(line.source + ' |', style, stream)} {line.text}\n"
+            return f"{paint_source(line.source, stream)} {line.text}\n"
         sign, style = MARKS[line.mark]
         if not style:
             return f"{line.text}\n"

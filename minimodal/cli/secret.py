@@ -74,7 +74,7 @@ def _rotate(arguments: list[str]) -> int:
     from minimodal.engine.secret_files import SecretFiles
     from minimodal.home import open_home
 
-    count = SecretFiles(open_home(load_settings({}).home)).rotate()
+    count = SecretFiles(open_home(load_settings().home)).rotate()
     print(f"{count} secrets are encrypted with a new key", file=sys.stderr)
     return 0
 

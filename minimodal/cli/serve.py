@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .engines import ask
-from .parser import Parser, add_backend, load_settings
+from .parser import Parser, add_backend, add_env, add_script, load_settings
 from .reference import Reference, find, parse
 from .screen import Screen
 from .watching import Watched, Watcher
@@ -30,34 +30,25 @@ def main(arguments: list[str]) -> int:
         "it is ready; running calls finish on the old. An edit that doesn't load changes nothing.",
         "minimodal serve api.py",
     )
-    parser.add_argument("reference", metavar="REF", help="script.py, or script.py::app")
-    parser.add_argument(
-        "-m", dest="module", action="store_true", help="REF is a module, not a file"
-    )
+    add_script(parser)
     parser.add_argument("--no-reload", action="store_true", help="leave it as it is now")
     parser.add_argument("-q", "--quiet", action="store_true", help="only what your code prints")
-    parser.add_argument(
-        "-e", "--env", help="accepted for scripts that call Modal's; there is one environment"
-    )
+    add_env(parser)
     add_backend(parser)
     options = parser.parse(arguments)
-    config = load_settings({"backend": options.backend})
-    if config.home is not None:
-        os.environ["MINIMODAL_HOME"] = str(config.home)
+    config = load_settings(backend=options.backend)
     reference = parse(options.reference, is_module=options.module)
     if not options.module and not Path(reference.source).is_file():
         find(reference)  # says what is there instead
     from minimodal.host import Host
 
     host = Host(config, role="serve")
-    with Screen(quiet=options.quiet) as screen:
-        host.subscribe(screen.event)
-        with host:
-            server = Server(host, screen, reference, reload=not options.no_reload)
-            try:
-                server.run()
-            finally:
-                server.close()
+    with Screen(quiet=options.quiet).of(host) as screen:
+        server = Server(host, screen, reference, reload=not options.no_reload)
+        try:
+            server.run()
+        finally:
+            server.close()
     return 0
 
 
@@ -84,6 +75,7 @@ class Server:
         self._began = self._began_at = 0.0  # the load that was begun last
         self._changed: list[str] = []
         self._apps: set[str] = set()
+        self._urls: set[str] = set()
 
     def run(self) -> None:
         self._load([])
@@ -161,6 +153,7 @@ class Server:
             for report in apps.values():
                 functions = ", ".join(report["functions"])
                 self._screen.say(f"Serving {report['app']}: {functions}", "done")
+            self._say_urls()
             why = f"; changed: {changed}" if changed else f" (pid {os.getpid()})"
             self._screen.say(f"Ready in {seconds * 1e3:.0f} ms{why}", "done")
         else:
@@ -168,6 +161,15 @@ class Server:
             self._screen.say(f"{changed or self._reference} does not load{goes_on}", "failed")
         if self._reload:
             self._watch()
+
+    def _say_urls(self) -> None:
+        """Of the endpoints that are new, or answer elsewhere than before."""
+        before, self._urls = self._urls, set()
+        for route in ask(self._host.client, "web.routes")["routes"]:
+            if route["key"].startswith(self._app_id):
+                self._urls.add(route["url"])
+                if route["url"] not in before:
+                    self._screen.say(f"{route['function']} answers at {route['url']}")
 
     def _watch(self) -> None:
         old = self._watcher

@@ -30,9 +30,7 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse(arguments)
     if options.reference and options.image:
         raise UsageError("give a function or --image, not both.")
-    config = load_settings({"backend": options.backend})
-    if config.home is not None:
-        os.environ["MINIMODAL_HOME"] = str(config.home)  # for all that opens the home later
+    config = load_settings(backend=options.backend)
     settings = _of_function(options.reference) if options.reference else {}
     if options.image:
         from minimodal.image import Image
@@ -41,8 +39,7 @@ def main(arguments: list[str]) -> int:
     command = ("sh", "-c", options.cmd) if options.cmd else LOGIN
     from minimodal.host import Host
 
-    with Screen(quiet=not options.verbose) as screen, Host(config) as host:
-        host.subscribe(screen.event)
+    with Screen(quiet=not options.verbose).of(Host(config)):
         return _run(command, settings)
 
 

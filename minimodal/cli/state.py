@@ -22,7 +22,7 @@ def home_objects() -> Iterator[None]:
     """
     from minimodal import context
 
-    keeper = _Keeper(load_settings({}).home)
+    keeper = _Keeper(load_settings().home)
     client = keeper.start()
     before = context.set_client(client)
     try:

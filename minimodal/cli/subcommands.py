@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from .failure import UsageError, nearest
-from .parser import Parser, show
+from .parser import Parser, add_json, show
 
 
 class Sub(NamedTuple):
@@ -42,7 +42,7 @@ def dispatch(command: str, subs: Mapping[str, Sub], arguments: list[str], exampl
 def listing_parser(prog: str, about: str, example: str) -> Parser:
     """A parser with the option that every listing has."""
     parser = Parser(f"minimodal {prog}", about, f"minimodal {example}")
-    parser.add_argument("--json", action="store_true", help="one JSON object, for programs")
+    add_json(parser)
     return parser
 
 

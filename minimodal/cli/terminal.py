@@ -10,6 +10,8 @@ from typing import TextIO
 
 CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
+SOURCES = ("cyan", "green", "yellow", "bold cyan", "bold green", "bold yellow")
+
 
 def is_terminal(stream: TextIO) -> bool:
     try:
@@ -38,3 +40,8 @@ def paint(text: str, style: str, stream: TextIO) -> str:
         return text
     codes = ";".join(CODES[word] for word in style.split())
     return f"\x1b[{codes}m{text}\x1b[0m"
+
+
+def paint_source(name: str, stream: TextIO) -> str:
+    """What stands before a line of a function's output; each function has its colour."""
+    return paint(f"{name} |", SOURCES[sum(name.encode()) % len(SOURCES)], stream)

@@ -26,7 +26,7 @@ def _tokens() -> TokenFile:
     from minimodal.gateway.tokens import TokenFile
     from minimodal.home import open_home
 
-    return TokenFile(open_home(load_settings({}).home).config / "tokens.json")
+    return TokenFile(open_home(load_settings().home).config / "tokens.json")
 
 
 def _create(arguments: list[str]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from .engines import ask
-from .parser import Parser, add_backend, load_settings
+from .parser import Parser, add_backend, add_progress, load_settings
 from .screen import Screen
 
 
@@ -19,30 +19,21 @@ def main(arguments: list[str]) -> int:
     )
     add_backend(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="only what the functions print")
-    parser.add_argument(
-        "--progress",
-        choices=["auto", "plain", "none"],
-        default="auto",
-        help="a live tree on a terminal, plain lines, or nothing (as -q)",
-    )
+    add_progress(parser)
     options = parser.parse(arguments)
-    config = load_settings({"backend": options.backend})
-    if config.home is not None:
-        os.environ["MINIMODAL_HOME"] = str(config.home)  # for all that opens the home later
+    config = load_settings(backend=options.backend)
     quiet = options.quiet or options.progress == "none"
     from minimodal.host import Host
 
     host = Host(config, role="up")
-    with Screen(quiet=quiet, plain=options.progress == "plain") as screen:
-        host.subscribe(screen.event)
-        with host:
-            host.open_gateway()
-            apps = [app for app in ask(host.client, "app.list")["apps"] if app["hosted"]]
-            for app in apps:
-                functions = ", ".join(app["functions"])
-                screen.say(f"Hosts {app['name']}, version {app['version']}: {functions}", "done")
-            if not apps:
-                screen.say("Nothing is deployed yet: minimodal deploy script.py", "done")
-            screen.say(f"Ready in {screen.elapsed()} (pid {os.getpid()})", "done")
-            host.wait()
+    with Screen(quiet=quiet, plain=options.progress == "plain").of(host) as screen:
+        host.open_gateway()
+        apps = [app for app in ask(host.client, "app.list")["apps"] if app["hosted"]]
+        for app in apps:
+            functions = ", ".join(app["functions"])
+            screen.say(f"Hosts {app['name']}, version {app['version']}: {functions}", "done")
+        if not apps:
+            screen.say("Nothing is deployed yet: minimodal deploy script.py", "done")
+        screen.say(f"Ready in {screen.elapsed()} (pid {os.getpid()})", "done")
+        host.wait()
     return 0

@@ -16,8 +16,6 @@ from minimodal.volume_paths import FileEntryType, inside
 
 from .failure import UsageError
 from .group import (
-    add_json,
-    add_yes,
     confirm,
     create_command,
     dispatch,
@@ -25,6 +23,7 @@ from .group import (
     parser_of,
     show_rows,
 )
+from .parser import add_json, add_yes
 from .terminal import wants_motion
 
 Moved = Callable[[int], None]

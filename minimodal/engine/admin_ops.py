@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from minimodal.types import Payload
 
 from .calls import Ended, FunctionLabel, LiveCall
 from .events import Event
-from .ops import Caller
+from .ops import Caller, Fields
 from .previews import previews
 from .record_ops import RecordOps, call_row, limit_of, states_of
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from .pool import Pool
     from .session import Gone, Session
 
-Fields = Mapping[str, Any]
 
 LONGEST_POLL = 60.0
 EVENTS_AT_ONCE = 1000

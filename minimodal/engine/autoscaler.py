@@ -32,6 +32,9 @@ GROWTH = 4
 """How many new containers each ready one justifies while the service time is unknown but no longer
 short: a call has run for a quarter of a cold start. Until then it is one."""
 
+SMOOTHING = 0.2
+"""Weight of the newest sample in the means of service times and cold starts."""
+
 DEFAULT_COLD_START = 0.5
 """Seconds; what a cold start is taken to last before one was measured."""
 
@@ -135,9 +138,9 @@ def expired_idle(view: PoolView, now: float) -> list[ContainerView]:
     return [each for each in idle if _expired(view, each, now)][: max(0, surplus)]
 
 
-def smooth(previous: float | None, sample: float, weight: float = 0.2) -> float:
+def smooth(previous: float | None, sample: float) -> float:
     """The next value of an exponentially weighted mean: service times and cold starts, seconds."""
-    return sample if previous is None else previous + weight * (sample - previous)
+    return sample if previous is None else previous + SMOOTHING * (sample - previous)
 
 
 def live(view: PoolView) -> list[ContainerView]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -15,13 +14,12 @@ from minimodal.layers import decode
 from minimodal.protocols import Reply
 from minimodal.types import Call, FunctionSpec, Outcome, Payload
 
-from .ops import Caller
+from .ops import Caller, Fields
 from .slot import TAKE_BATCH
 
 if TYPE_CHECKING:
     from .engine import Engine
 
-Fields = Mapping[str, Any]
 MAX_DEPTH = 64
 
 

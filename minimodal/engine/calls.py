@@ -11,12 +11,13 @@ from minimodal.types import EMPTY, ByName, Call, CallState, Failure, FunctionSpe
 from .input_window import InputWindow
 
 if TYPE_CHECKING:
+    from minimodal.protocols import Done
+
     from .pool import Pool
     from .slot import Slot
 
 SMALL = 512  # bytes of a value that is remembered, for people to see
 
-Waiter = Callable[[Outcome], None]
 
 ON_RECORD = Payload(b"")
 """Stands for the input of a durable call that waits long: it is read from the store when it runs."""
@@ -65,7 +66,7 @@ class LiveCall:
         self.attempt = 0  # of a durable call: attempts that are on record
         self.cleared = False  # of a durable call: the next attempt is on record
         self.recording = False  # of a durable call: its outcome is being recorded
-        self.waiters: list[Waiter] | tuple[()] = ()  # a million queued calls have none
+        self.waiters: list[Done] | tuple[()] = ()  # a million queued calls have none
         self.waiting = 0  # nested calls that its user code waits for
         self.stalling = 0  # of those, the ones that block its executor's loop
         self.stream = StreamBuffer(call.web) if call.stream else None
@@ -89,14 +90,14 @@ class LiveCall:
         """Its end is read by id from memory: a generator's, which is not on record."""
         return self.call.stream and not self.call.web
 
-    def then(self, waiter: Waiter) -> None:
+    def then(self, waiter: Done) -> None:
         """Call `waiter` with the outcome once there is one."""
         if self.waiters:
             self.waiters.append(waiter)
         else:
             self.waiters = [waiter]
 
-    def forget(self, waiter: Waiter) -> None:
+    def forget(self, waiter: Done) -> None:
         """Do not call `waiter` after all."""
         if self.waiters and waiter in self.waiters:
             self.waiters.remove(waiter)

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from minimodal.errors import NotRunningError
+from minimodal.pickling import kept
 from minimodal.types import Call, Payload
 
 from .lease import Leases
@@ -41,6 +42,7 @@ class LoopClient:
         return not self._closed
 
     def run(self, call: Call, done: Done) -> Abandon:
+        call.payload = kept(call.payload)
         self._post(partial(self._engine.run, call, done))
         return partial(self._cancel, call.id)
 
@@ -62,7 +64,7 @@ class LoopClient:
     ) -> Abandon:
         from .ops import Request
 
-        request = Request(self._engine, op, fields, payload, answered)
+        request = Request(self._engine, op, fields, kept(payload), answered)
         self._post(request.start)
         return partial(self._post, request.abandon)
 

@@ -24,7 +24,7 @@ from .records import (
 )
 
 _ATTEMPTS = """
-    SELECT attempt, lost, started, ended, place, failure FROM attempts WHERE seq = ? ORDER BY attempt
+    SELECT attempt, lost, started, ended, failure FROM attempts WHERE seq = ? ORDER BY attempt
 """
 
 # The retry is a call of its own: an outcome, once recorded, is never changed.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from minimodal import parts
@@ -11,15 +10,12 @@ from minimodal.protocols import Reply
 from minimodal.shared import MAX_KEY_BYTES, MAX_UPDATE, MAX_VALUE_BYTES
 from minimodal.types import Payload
 
-from .object_store import Connection, NamedOps, ObjectStore, require
-from .ops import Caller, Ops
+from .batch import Connection
+from .object_store import PACKING_BYTES, PAGE_BYTES, NamedOps, ObjectStore, require
+from .ops import Caller, Fields, Ops
 
-Fields = Mapping[str, Any]
-
-PAGE_BYTES = 8 << 20
 PAGE_ENTRIES = 1_000
 _COLUMNS = {"keys": ("key",), "values": ("value",), "items": ("key", "value")}
-_SLACK = 64 * 1024  # what parts.pack adds to a pickle
 
 
 class Dicts:
@@ -77,7 +73,7 @@ class Dicts:
             raise ResourceExhaustedError(f"a Dict takes {MAX_UPDATE} entries at once")
         for digest, key, value in entries:
             _check(digest)
-            if len(key) > MAX_KEY_BYTES or len(value) > MAX_VALUE_BYTES + _SLACK:
+            if len(key) > MAX_KEY_BYTES or len(value) > MAX_VALUE_BYTES + PACKING_BYTES:
                 raise ResourceExhaustedError("a key or value is larger than a Dict takes")
         rows = [(fields["id"], bytes(d), bytes(k), bytes(v)) for d, k, v in entries]
         conflict = "NOTHING" if fields.get("skip") else "UPDATE SET value = excluded.value"

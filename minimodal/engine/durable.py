@@ -17,7 +17,7 @@ from minimodal.errors import Error, NotFoundError, StateError, name_of
 from minimodal.pickling import NO_ARGUMENTS
 from minimodal.types import Call, CallState, Failure, FunctionSpec, Outcome, new_id
 
-from .calls import ON_RECORD, LiveCall, Waiter, failed
+from .calls import ON_RECORD, LiveCall, failed
 from .history import Retention
 from .pool import MAX_LOSSES
 from .records import is_small
@@ -25,6 +25,7 @@ from .trouble import Damaged
 
 if TYPE_CHECKING:
     from minimodal.home import Home
+    from minimodal.protocols import Done
 
     from .engine import Engine
     from .pool import Pool
@@ -100,7 +101,7 @@ class Durable:
         pool.queue_again(live)
         return live
 
-    async def run_attached(self, call: Call, done: Waiter) -> None:
+    async def run_attached(self, call: Call, done: Done) -> None:
         """A call that somebody waits for: on record, but cancelled when they give up."""
         call.durable = True
         self._accepting.add(call.id)

@@ -22,7 +22,7 @@ from minimodal.errors import (
     ResourceExhaustedError,
     name_of,
 )
-from minimodal.protocols import Backend
+from minimodal.protocols import Backend, Done
 from minimodal.types import (
     EMPTY,
     Call,
@@ -34,7 +34,7 @@ from minimodal.types import (
 from .breaker import Breaker
 from .builds import Builds
 from .call_ops import CallOps
-from .calls import Ended, LiveCall, Waiter, ended, failed
+from .calls import Ended, LiveCall, ended, failed
 from .durable import Durable
 from .events import EventLog
 from .function_ops import FunctionOps
@@ -244,7 +244,7 @@ class Engine:
 
     # --- calls ---------------------------------------------------------------------------------------
 
-    def run(self, call: Call, done: Waiter) -> None:
+    def run(self, call: Call, done: Done) -> None:
         """Take an attached call; `done` gets its outcome, also where it is refused."""
         try:
             pool = self.pool_of(call.function)

@@ -56,10 +56,10 @@ class EventLog:
 
         return unsubscribe
 
-    def since(self, number: int, limit: int = HISTORY) -> list[Event]:
+    def since(self, number: int) -> list[Event]:
         """Events after `number` that are still kept, oldest first."""
         gone = self._count - len(self._events)
-        return list(islice(self._events, max(0, number - gone), max(0, number - gone) + limit))
+        return list(islice(self._events, max(0, number - gone), None))
 
     @property
     def last(self) -> int:

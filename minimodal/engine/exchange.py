@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 class Exchange:
     """Made by `Web.open`. Who opened it reads until the end, or cancels."""
 
-    __slots__ = ("_engine", "_live", "_window")
+    __slots__ = ("_engine", "_live", "_passed_on", "_window")
 
     def __init__(self, engine: Engine, live: LiveCall) -> None:
         self._engine = engine
         self._live = live
+        self._passed_on = 0  # messages
         assert live.inputs is not None
         self._window = live.inputs
         live.then(lambda _: self._window.close())
@@ -55,15 +56,19 @@ class Exchange:
         self._window.send_nowait(message)
 
     async def receive(self) -> list[Payload]:
-        """What the app has sent, at least one message; none after its end."""
+        """What the app has sent, at least one message; none after its end.
+
+        Who asks for more has passed on what came before: the app may send as much again.
+        """
         live = self._live
         stream = live.stream
         assert stream is not None
+        if self._passed_on and live.slot is not None:
+            live.slot.credit(live, self._passed_on)
         while True:
             items = stream.take(64)
+            self._passed_on = len(items)
             if items:
-                if live.slot is not None:
-                    live.slot.credit(live, len(items))
                 return items
             if live.outcome is not None:
                 return []

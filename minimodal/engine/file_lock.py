@@ -41,11 +41,11 @@ def _open(stack: contextlib.ExitStack, path: Path) -> int:
     return fd
 
 
-def write_whole(path: Path, data: bytes, *, mode: int = 0o600) -> None:
-    """Put `data` at `path` so that a reader, or a crash, finds the old file or the new one."""
+def write_whole(path: Path, data: bytes) -> None:
+    """Put `data` at `path` so that a reader, or a crash, finds the old file or the new one, for us alone."""
     part = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     try:
-        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(fd, "wb") as file:
             file.write(data)
             file.flush()

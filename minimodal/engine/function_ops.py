@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +19,12 @@ from minimodal.types import (
     VolumeMount,
 )
 
-from .ops import Caller
+from .ops import Caller, Fields
 from .pool import Origin
 from .tally import BOUNDS
 
 if TYPE_CHECKING:
     from .engine import Engine
-
-Fields = Mapping[str, Any]
 
 
 class FunctionOps:

@@ -48,7 +48,6 @@ class History:
         states: Sequence[CallState] = (),
         function: str | None = None,
         app: str | None = None,
-        user: str | None = None,
         since: float | None = None,
         until: float | None = None,
         limit: int = 100,
@@ -65,7 +64,6 @@ class History:
                 function if function and "/" not in function else None
             ),
             "app = ?": app,
-            "user = ?": user,
             "created >= ?": since,
             "created <= ?": until,
         }
@@ -90,7 +88,7 @@ class History:
             if row is None:
                 raise NotFoundError(f"no call {call_id}")
             text = (
-                "SELECT attempt, lost, started, ended, place, failure FROM attempts WHERE seq = ? "
+                "SELECT attempt, lost, started, ended, failure FROM attempts WHERE seq = ? "
                 "ORDER BY attempt"
             )
             return row, connection.execute(text, (row[-1],)).fetchall()

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -19,7 +19,7 @@ from minimodal.protocols import Reply
 from minimodal.types import FunctionSpec, Payload
 
 from .deployments import Deployment
-from .ops import Caller
+from .ops import Caller, Fields
 from .rollout import Rollout
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("minimodal.engine")
 
 LOOK_INTERVAL = 1.0  # seconds between two looks at what others have deployed
-
-Fields = Mapping[str, Any]
 
 
 class Hosting:

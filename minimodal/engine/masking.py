@@ -45,7 +45,7 @@ class Mask:
             return failure
         carried = failure.payload
         if carried is not None:
-            buffers = tuple(self.bytes(bytes(buffer)) for buffer in carried.buffers)
+            buffers = tuple(bytearray(self.bytes(bytes(each))) for each in carried.buffers)
             carried = Payload(self.bytes(bytes(carried.data)), buffers)
         return failure._replace(
             message=self.text(failure.message),

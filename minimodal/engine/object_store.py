@@ -7,8 +7,7 @@ engine; what a dead engine left is removed when the file is opened.
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, TypeVar
@@ -24,14 +23,15 @@ from minimodal.named import check_name
 from minimodal.protocols import Reply
 from minimodal.types import Payload, new_id
 
+from .batch import Connection
 from .database import Database, open_database
-from .ops import Caller, Ops
+from .ops import Caller, Fields, Ops
 
 T = TypeVar("T")
-Connection = sqlite3.Connection
-Fields = Mapping[str, Any]
 
 PREFIXES = {"dict": "di", "queue": "qu"}
+PAGE_BYTES = 8 << 20  # of values in one answer
+PACKING_BYTES = 64 * 1024  # what parts.pack adds to a pickle, at most
 
 # One text for each version, applied in order, never edited once released.
 STEPS = (

@@ -15,9 +15,8 @@ from .peer import Cork
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
+    from minimodal.protocols import Done
     from minimodal.types import Call
-
-    from .calls import Waiter
 
 
 class Offline:
@@ -28,7 +27,7 @@ class Offline:
         self.ops = Ops()
         self.cork = Cork()
 
-    def run(self, call: Call, done: Waiter) -> None:
+    def run(self, call: Call, done: Done) -> None:
         raise NotRunningError("no engine runs here: functions need one, see `minimodal run`")
 
     def cancel(self, call_id: str) -> None:

@@ -34,7 +34,10 @@ class Caller:
     session: Session | None = None
 
 
-Handler = Callable[[Caller, Mapping[str, Any], Payload], "Reply | Awaitable[Reply]"]
+Fields = Mapping[str, Any]
+"""What an operation is asked with, beside its payload; only plain data."""
+
+Handler = Callable[[Caller, Fields, Payload], "Reply | Awaitable[Reply]"]
 
 
 class Ops:
@@ -64,7 +67,7 @@ class Request:
         self,
         engine: Engine | Offline,
         op: str,
-        fields: Mapping[str, Any],
+        fields: Fields,
         payload: Payload,
         answered: Answered,
         caller: Caller = Caller(),  # frozen

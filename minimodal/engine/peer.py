@@ -26,13 +26,26 @@ class Cork:
     """While it is entered, small frames and dispatching wait: a burst of answers, or of new calls,
     costs each pool one look for free slots and each peer one write.
 
-    One for each engine: what is inside never awaits, so entering cannot interleave.
+    One for each engine: what is inside never awaits, so entering cannot interleave; what others do
+    while it is held waits with it.
     """
 
     def __init__(self) -> None:
         self.depth = 0
         self.peers: list[Peer] = []
+        self._held = False
         self._last: list[Callable[[], None]] = []
+
+    def hold(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Enter it until the loop has done what is ready now: work that came together is one burst."""
+        if not self._held:
+            self._held = True
+            self.__enter__()
+            loop.call_soon(self._release)
+
+    def _release(self) -> None:
+        self._held = False
+        self.__exit__()
 
     def at_last(self, work: Callable[[], None]) -> None:
         """Do this when the burst is over, before its frames are written. Only while it is entered."""
@@ -119,6 +132,7 @@ class Peer(asyncio.BufferedProtocol):
 
     def close(self, reason: str = "") -> None:
         self.reason = self.reason or reason
+        self.flush()
         if self._transport is not None:
             self._transport.close()
 

@@ -7,10 +7,10 @@ home (`minimodal up` beside a script) is seen within `ELSEWHERE` seconds.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import anyio
 
@@ -20,10 +20,10 @@ from minimodal.protocols import Reply
 from minimodal.shared_queue import MAX_ITEM_BYTES, MAX_ITEMS, MAX_PARTITION_NAME, MAX_TTL
 from minimodal.types import Payload
 
-from .object_store import Connection, NamedOps, ObjectStore, require
-from .ops import Caller, Ops
+from .batch import Connection
+from .object_store import PACKING_BYTES, PAGE_BYTES, NamedOps, ObjectStore, require
+from .ops import Caller, Fields, Ops
 
-Fields = Mapping[str, Any]
 Key = tuple[str, str]  # queue, partition
 Rows = list[tuple[int, bytes]]  # order, item
 Waiting = Callable[[str | None], AbstractContextManager[None]]
@@ -33,9 +33,7 @@ ELSEWHERE = 1.0  # seconds
 MAX_PARTITIONS = 100_000  # of one queue
 MAX_GIVEN = 256  # answers that can be taken back, because they crossed with a cancel
 MAX_GIVEN_BYTES = 4 << 20  # of one such answer
-PAGE_BYTES = 8 << 20
 PAGE_ITEMS = 1_000
-_SLACK = 64 * 1024  # what parts.pack adds to a pickle
 
 
 class _Line:
@@ -61,7 +59,7 @@ class Queues:
 
     async def _put(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         items = [bytes(part) for part in parts.split(payload.data)]
-        if len(items) > MAX_ITEMS or any(len(i) > MAX_ITEM_BYTES + _SLACK for i in items):
+        if len(items) > MAX_ITEMS or any(len(i) > MAX_ITEM_BYTES + PACKING_BYTES for i in items):
             raise ResourceExhaustedError("more items, or a larger one, than a Queue takes")
         ttl = min(max(float(fields["ttl"]), 0.0), MAX_TTL)
         key = _key(fields)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from minimodal.errors import InvalidError
 from minimodal.protocols import Reply
@@ -13,9 +13,7 @@ from .database import Database
 from .tenants import Quota, Tenants
 
 if TYPE_CHECKING:
-    from .ops import Caller, Ops
-
-Fields = Mapping[str, Any]
+    from .ops import Caller, Fields, Ops
 
 
 class Quotas:

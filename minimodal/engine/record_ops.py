@@ -6,7 +6,7 @@ JSON-able; times are seconds since the epoch.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +15,13 @@ from minimodal.protocols import Reply
 from minimodal.types import CallState, Payload
 
 from .calls import failed
-from .ops import Caller, Ops
+from .ops import Caller, Fields, Ops
 from .records import Attempt, CallInfo, Stored
 from .timetable import recorded
 
 if TYPE_CHECKING:
     from .store import Store
 
-Fields = Mapping[str, Any]
 
 Resume = Callable[[Stored], Awaitable[None]]
 
@@ -182,7 +181,6 @@ def attempt_row(attempt: Attempt) -> dict[str, Any]:
         "lost": attempt.lost,
         "started": attempt.started,
         "ended": attempt.ended,
-        "place": attempt.place,
         "type": failure.type,
         "message": failure.message,
         "traceback": failure.traceback,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minimodal.engine.blobs import Blobs
+from minimodal.landing import writable
 from minimodal.pickling import OUT_OF_BAND_BYTES
 from minimodal.types import Buffer, Call, CallState, Failure, Payload
 
@@ -60,7 +61,6 @@ class Attempt:
     lost: bool
     started: float | None
     ended: float
-    place: str
     failure: Failure
 
 
@@ -124,10 +124,10 @@ def stored_of(row: tuple[Any, ...], blobs: Blobs) -> Stored:
 
 
 def attempt_of(row: tuple[Any, ...]) -> Attempt:
-    number, lost, started, ended, place, failure = row
+    number, lost, started, ended, failure = row
     found = failure_of(failure)
     assert found
-    return Attempt(number, bool(lost), started, ended, place, found)
+    return Attempt(number, bool(lost), started, ended, found)
 
 
 def failure_text(failure: Failure | None) -> str | None:
@@ -151,7 +151,8 @@ def app_of(function: str) -> str:
 # --- payloads -------------------------------------------------------------------------------------
 
 _PLAIN, _PARTS = b"\0", b"\1"
-_PART = struct.Struct("<?Q")  # whether a digest follows in place of the bytes; number of bytes
+_PART = struct.Struct("<BQ")  # flags; number of bytes
+_ELSEWHERE, _AS_BYTES = 1, 2  # a digest follows in place of the bytes; a buffer that is `bytes`
 
 
 def is_small(payload: Payload) -> bool:
@@ -167,11 +168,12 @@ def pack(payload: Payload, blobs: Blobs) -> tuple[bytes, tuple[str, ...]]:
     digests: list[str] = []
     for part in (payload.data, *payload.buffers):
         nbytes = memoryview(part).nbytes
+        kind = _AS_BYTES if type(part) is bytes else 0
         if nbytes > OUT_OF_BAND_BYTES:
             digests.append(blobs.put(part))
-            packed += [_PART.pack(True, nbytes), bytes.fromhex(digests[-1])]
+            packed += [_PART.pack(kind | _ELSEWHERE, nbytes), bytes.fromhex(digests[-1])]
         else:
-            packed += [_PART.pack(False, nbytes), part]
+            packed += [_PART.pack(kind, nbytes), part]
     return b"".join(packed), tuple(digests)
 
 
@@ -179,27 +181,28 @@ def unpack(packed: bytes, blobs: Blobs) -> Payload:
     """Blocks if it was not small. Raises StateError or NotFoundError for damaged or lost blobs."""
     if packed[:1] == _PLAIN:
         return Payload(packed[1:])
-    data, *buffers = _parts(packed, blobs)
-    return Payload(data, tuple(buffers))
+    (data, _), *buffers = _parts(packed, blobs)
+    return Payload(data, tuple(b if as_bytes else writable(b) for b, as_bytes in buffers))
 
 
 def in_row(packed: bytes) -> Payload | None:
     """A value's pickle without its buffers; None: it is in a file, which is not touched."""
     if packed[:1] == _PLAIN:
         return Payload(packed[1:])
-    elsewhere, nbytes = _PART.unpack_from(packed, 1)
+    flags, nbytes = _PART.unpack_from(packed, 1)
     start = 1 + _PART.size
-    return None if elsewhere else Payload(packed[start : start + nbytes])
+    return None if flags & _ELSEWHERE else Payload(packed[start : start + nbytes])
 
 
-def _parts(packed: bytes, blobs: Blobs) -> Iterable[bytes]:
+def _parts(packed: bytes, blobs: Blobs) -> Iterable[tuple[bytes, bool]]:
     position = 1
     while position < len(packed):
-        elsewhere, nbytes = _PART.unpack_from(packed, position)
+        flags, nbytes = _PART.unpack_from(packed, position)
         position += _PART.size
-        if elsewhere:
-            yield blobs.get(packed[position : position + 32].hex())
+        as_bytes = flags & _AS_BYTES != 0
+        if flags & _ELSEWHERE:
+            yield blobs.get(packed[position : position + 32].hex()), as_bytes
             position += 32
         else:
-            yield packed[position : position + nbytes]
+            yield packed[position : position + nbytes], as_bytes
             position += nbytes

@@ -54,6 +54,7 @@ class SandboxRun:
         self.spec = spec
         self.tags = dict(spec.tags)
         self.end: End | None = None
+        self.ready = False  # its probe has succeeded
         self.ended = anyio.Event()  # how it ends is known
         self.gone = anyio.Event()  # and its container is gone
         self.ports: dict[int, int] = {}

@@ -22,7 +22,8 @@ from minimodal.protocols import Reply
 from minimodal.sandbox_spec import MAX_TAGS, ProcessSpec, SandboxSpec
 from minimodal.types import Payload
 
-from .ops import Caller
+from .ops import Caller, Fields
+from .readiness import wait_ready
 from .sandbox_run import MAIN, SandboxRun
 from .sandbox_streams import SandboxProcess
 from .tunnels import LOOPBACK, check_port
@@ -30,7 +31,6 @@ from .tunnels import LOOPBACK, check_port
 if TYPE_CHECKING:
     from .engine import Engine
 
-Fields = Mapping[str, Any]
 KEPT = 1000  # sandboxes that have ended and can still be asked how
 KEPT_OUTPUT = 16  # of these, whose unread output is kept
 MAX_INPUT_BYTES = 1 << 20  # of one write
@@ -44,7 +44,7 @@ class Sandboxes:
         self._runs: dict[str, SandboxRun] = {}  # in the order of their start
         self._names: set[tuple[str, str]] = set()  # (app, name) of those that start or run
         for name in (
-            "create find named list wait terminate tags tunnels snapshot reload exec read write join"
+            "create find named list wait ready terminate tags tunnels snapshot reload exec read write join"
         ).split():
             engine.ops.add(f"sandbox.{name}", getattr(self, name))
 
@@ -117,6 +117,20 @@ class Sandboxes:
         with anyio.move_on_after(fields.get("timeout")), self._waiting(fields):
             await run.ended.wait()
         return Reply(_shown(run))
+
+    async def ready(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
+        """Whether its probe has succeeded, within `timeout` seconds."""
+        run = self._run(fields)
+        if run.spec.probe is None:
+            raise InvalidError(
+                f"sandbox {run.id} has no probe: give Sandbox.create a readiness_probe, such as "
+                "Probe.with_tcp(8000)"
+            )
+        with anyio.move_on_after(fields.get("timeout")), self._waiting(fields):
+            if not run.ready:
+                await wait_ready(run, run.spec.probe)
+                run.ready = True
+        return Reply({"ready": run.ready})
 
     async def terminate(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         """End it; answers when it is gone. Not an error if it has ended."""

@@ -30,7 +30,7 @@ class Schedules:
         self._database = database
         self._clock = clock
 
-    async def tick(self, key: str, tick: float, row: Row | None, *, full: bool = False) -> bool:
+    async def tick(self, key: str, tick: float, row: Row | None) -> bool:
         """Record a tick and its call (`store.row_of(call)`; None: the policy skips this one).
 
         False: this tick, or a later one, was recorded before, by this engine or another; then no
@@ -44,7 +44,7 @@ class Schedules:
                 insert_call(connection, row)
             return won
 
-        return await self._database.write(operation, full=full)
+        return await self._database.write(operation)
 
     async def last(self, key: str) -> tuple[float, str | None] | None:
         """The last tick and the id of the last call it made (for "no overlap"), or None."""

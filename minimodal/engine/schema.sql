@@ -48,7 +48,7 @@ CREATE TABLE attempts (
     lost INTEGER NOT NULL,             -- 1: infrastructure, 0: the user's code or its timeout
     started REAL,
     ended REAL NOT NULL,
-    place TEXT NOT NULL,               -- container id, for people
+    place TEXT NOT NULL,               -- always empty
     failure TEXT NOT NULL,             -- Failure without its payload, JSON
     PRIMARY KEY (seq, attempt)
 ) WITHOUT ROWID;

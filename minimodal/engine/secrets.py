@@ -7,9 +7,9 @@ for a container that was declared with them; there is no operation that reads on
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from anyio import to_thread
 
@@ -20,11 +20,8 @@ from minimodal.protocols import Reply
 from minimodal.secret import check_variables
 from minimodal.types import FunctionSpec, Payload
 
-from .ops import Caller, Ops
+from .ops import Caller, Fields, Ops
 from .secret_files import SecretFiles, SecretRecord
-
-Fields = Mapping[str, Any]
-T = TypeVar("T")
 
 MAX_INLINE = 10_000  # secrets in memory
 
@@ -55,14 +52,14 @@ class Secrets:
         for secret_id in {each for spec in specs for each in _named_by(spec)}:
             values = self._inline.get(secret_id)
             if values is not None:
-                await _in_thread(self.files.keep, secret_id, values)
+                await to_thread.run_sync(self.files.keep, secret_id, values)
 
     async def _values(self, secret_id: str) -> dict[str, str]:
         inline = self._inline.get(secret_id)
         if inline is not None:
             return inline
         try:
-            return await _in_thread(self.files.read, secret_id)
+            return await to_thread.run_sync(self.files.read, secret_id)
         except NotFoundError:
             if not secret_id.startswith("si-"):
                 raise
@@ -75,7 +72,7 @@ class Secrets:
 
     async def _inline_op(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         values = _unpacked(payload)
-        secret_id = await _in_thread(self.files.id_for, values)
+        secret_id = await to_thread.run_sync(self.files.id_for, values)
         if secret_id not in self._inline and len(self._inline) >= MAX_INLINE:
             raise ResourceExhaustedError(
                 f"more than {MAX_INLINE} different secrets of given values"
@@ -85,9 +82,9 @@ class Secrets:
 
     async def _open_op(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         name, required = check_name("secret", fields["name"]), fields.get("required") or ()
-        record = await _in_thread(self.files.find, name)
+        record = await to_thread.run_sync(self.files.find, name)
         if required:
-            values = await _in_thread(self.files.read, record.id)
+            values = await to_thread.run_sync(self.files.read, record.id)
             missing = sorted(set(required) - set(values))
             if missing:
                 raise InvalidError(f"the secret {name!r} has no {', '.join(missing)}")
@@ -95,28 +92,32 @@ class Secrets:
 
     async def _create_op(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         create = partial(self.files.create, exist_ok=bool(fields.get("exist_ok")))
-        return Reply({"id": await _in_thread(create, _name_of(fields), _unpacked(payload))})
+        return Reply({"id": await to_thread.run_sync(create, _name_of(fields), _unpacked(payload))})
 
     async def _set_op(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
-        return Reply({"id": await _in_thread(self.files.set, _name_of(fields), _unpacked(payload))})
+        return Reply(
+            {"id": await to_thread.run_sync(self.files.set, _name_of(fields), _unpacked(payload))}
+        )
 
     async def _update_op(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         removed = tuple(fields["removed"])
-        await _in_thread(self.files.update, _name_of(fields), _unpacked(payload), removed)
+        await to_thread.run_sync(self.files.update, _name_of(fields), _unpacked(payload), removed)
         return Reply({})
 
     async def _list_op(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
-        return Reply({"objects": [_shown(each) for each in await _in_thread(self.files.list)]})
+        return Reply(
+            {"objects": [_shown(each) for each in await to_thread.run_sync(self.files.list)]}
+        )
 
     async def _info_op(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
-        for record in await _in_thread(self.files.list):
+        for record in await to_thread.run_sync(self.files.list):
             if record.id == fields["id"]:
                 return Reply(_shown(record))
         raise NotFoundError(f"there is no stored secret {fields['id']}")
 
     async def _remove_op(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         remove = partial(self.files.remove, missing_ok=bool(fields.get("missing_ok")))
-        await _in_thread(remove, _name_of(fields))
+        await to_thread.run_sync(remove, _name_of(fields))
         return Reply({})
 
 
@@ -139,7 +140,3 @@ def _unpacked(payload: Payload) -> dict[str, str]:
 
 def _shown(record: SecretRecord) -> dict[str, Any]:
     return {"id": record.id, "name": record.name, "created": record.created}
-
-
-async def _in_thread(function: Callable[..., T], *arguments: Any) -> T:
-    return await to_thread.run_sync(function, *arguments)

@@ -40,7 +40,8 @@ def start_frame(session: Session) -> tuple[str, Payload]:
         case ByValue(blob, python, _):
             fields |= {"python": python}
             data = engine.blob(blob)
-    return json.dumps(fields), Payload(data, (parameters.data, *parameters.buffers))
+    buffers = [memoryview(each) for each in parameters.buffers]  # to arrive writable
+    return json.dumps(fields), Payload(data, (parameters.data, *buffers))
 
 
 def environment(session: Session) -> dict[str, str]:

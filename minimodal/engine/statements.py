@@ -11,15 +11,15 @@ from .batch import Connection, Kind, Row
 from .records import CALL_COLUMNS
 
 ACCEPT = Kind("accept", 16)
-START = Kind("start", 5)
-FAIL = Kind("fail", 9)
-FINISH = Kind("finish", 13)
+START = Kind("start", 4)
+FAIL = Kind("fail", 8)
+FINISH = Kind("finish", 12)
 
 _LATE = "INSERT INTO late SELECT NEW.n WHERE changes() = 0;"
 
 _TRACE = """
     INSERT OR REPLACE INTO attempts (seq, attempt, lost, started, ended, place, failure)
-    SELECT seq, attempt, NEW.lost, started, NEW.now, NEW.place, NEW.failure
+    SELECT seq, attempt, NEW.lost, started, NEW.now, '', NEW.failure
     FROM calls WHERE id = NEW.id AND NOT EXISTS (SELECT 1 FROM late WHERE n = NEW.n)
 """
 
@@ -40,7 +40,7 @@ CREATE TEMP TRIGGER accepting INSTEAD OF INSERT ON accept BEGIN
     {_LATE}
 END;
 
-CREATE TEMP VIEW start AS SELECT 0 AS n, '' AS id, '' AS engine, 0 AS attempt, 0 AS now, '' AS place;
+CREATE TEMP VIEW start AS SELECT 0 AS n, '' AS id, '' AS engine, 0 AS attempt, 0 AS now;
 CREATE TEMP TRIGGER starting INSTEAD OF INSERT ON start BEGIN
     UPDATE calls SET state = 'running', attempt = NEW.attempt, started = NEW.now, not_before = NULL
     WHERE id = NEW.id AND engine = NEW.engine AND attempt = NEW.attempt - 1 AND state = 'queued';
@@ -48,7 +48,7 @@ CREATE TEMP TRIGGER starting INSTEAD OF INSERT ON start BEGIN
 END;
 
 CREATE TEMP VIEW fail AS SELECT 0 AS n, '' AS id, '' AS engine, 0 AS attempt, 0 AS now,
-    '' AS place, 0 AS error, 0 AS lost, 0 AS not_before, '' AS failure;
+    0 AS error, 0 AS lost, 0 AS not_before, '' AS failure;
 CREATE TEMP TRIGGER failing INSTEAD OF INSERT ON fail BEGIN
     UPDATE calls SET state = 'queued', errors = errors + NEW.error, losses = losses + NEW.lost,
         not_before = NEW.not_before
@@ -58,7 +58,7 @@ CREATE TEMP TRIGGER failing INSTEAD OF INSERT ON fail BEGIN
 END;
 
 CREATE TEMP VIEW finish AS SELECT 0 AS n, '' AS id, '' AS engine, 0 AS attempt, 0 AS now,
-    '' AS place, 0 AS error, 0 AS lost, 0 AS dead, '' AS state, '' AS failure, '' AS blobs,
+    0 AS error, 0 AS lost, 0 AS dead, '' AS state, '' AS failure, '' AS blobs,
     '' AS result, 0 AS any;
 CREATE TEMP TRIGGER finishing INSTEAD OF INSERT ON finish BEGIN
     UPDATE calls SET state = NEW.state, finished = NEW.now, dead = NEW.dead, not_before = NULL,

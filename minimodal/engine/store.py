@@ -5,7 +5,8 @@ the same database. It decides nothing: the engine's memory decides, this is its 
 the engine that owns it, and each change says which attempt it speaks of, so that an engine taken for
 dead, or a late answer, changes nothing.
 
-All writes are committed when they return (`full`: and on the disk), many in one transaction.
+All writes are committed when they return, with full durability on the disk too; many in one
+transaction.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Store:
         self.blobs = blobs
         self.engine = engine
         self.clock = clock
-        self.full = durability == "full"
+        self._full = durability == "full"
         self.recovery = Recovery(self)
         self.dead_letters = DeadLetters(database, blobs, engine, clock)
         self.history = History(database, blobs, clock)
@@ -77,7 +78,7 @@ class Store:
 
     # --- a call's life ----------------------------------------------------------------------------
 
-    async def accept(self, calls: Sequence[Call], *, full: bool | None = None) -> frozenset[str]:
+    async def accept(self, calls: Sequence[Call]) -> frozenset[str]:
         """Record the calls: once this returns they outlive the engine. All of them, or none.
 
         Returns the ids that were recorded before (a caller that asked twice): not to be run again.
@@ -89,18 +90,17 @@ class Store:
             gone = [(row[0],) for row, is_new in zip(rows, new, strict=True) if is_new]
             return lambda connection: connection.executemany(FORGET, gone)
 
-        full = self._full(full)
-        new = await self.database.write_rows(ACCEPT, rows, full=full, undo=undo)
+        new = await self.database.write_rows(ACCEPT, rows, full=self._full, undo=undo)
         if all(new):
             return frozenset()
         return frozenset(row[0] for row, is_new in zip(rows, new, strict=True) if not is_new)
 
-    async def attempt_started(self, call_id: str, attempt: int, *, place: str = "") -> bool:
+    async def attempt_started(self, call_id: str, attempt: int) -> bool:
         """Record that attempt number `attempt` (from 1) begins; before it is sent to a container.
 
         So a call that kills its engine is counted. False: the call is finished, or not ours.
         """
-        row = (call_id, self.engine, attempt, self.clock.now(), place)
+        row = (call_id, self.engine, attempt, self.clock.now())
         return (await self.database.write_rows(START, [row]))[0]
 
     async def attempt_failed(
@@ -111,14 +111,13 @@ class Store:
         *,
         lost: bool,
         retry_at: float | None = None,
-        place: str = "",
     ) -> bool:
         """Record a failed attempt after which the call is queued again, until `retry_at` at least.
 
         `lost`: with its container, not by the user's code. False: late, or not ours.
         """
         now, text = self.clock.now(), failure_text(failure)
-        row = (call_id, self.engine, attempt, now, place, not lost, lost, retry_at, text)
+        row = (call_id, self.engine, attempt, now, not lost, lost, retry_at, text)
         return (await self.database.write_rows(FAIL, [row]))[0]
 
     async def record(
@@ -128,8 +127,6 @@ class Store:
         outcome: Outcome,
         *,
         lost: bool = False,
-        place: str = "",
-        full: bool | None = None,
     ) -> bool:
         """Record the outcome, once and for ever. False: it was late, and must not be shown.
 
@@ -145,7 +142,6 @@ class Store:
             self.engine,
             attempt,
             self.clock.now(),
-            place,
             dead and not lost,
             dead and lost,
             dead,
@@ -155,7 +151,7 @@ class Store:
             result,
             attempt is None,
         )
-        return (await self.database.write_rows(FINISH, [row], full=self._full(full)))[0]
+        return (await self.database.write_rows(FINISH, [row], full=self._full))[0]
 
     async def outcome(self, call_id: str) -> Outcome | None:
         """How the call ended; None while it has not. Raises NotFoundError, OutputExpiredError."""
@@ -247,9 +243,6 @@ class Store:
         if is_small(payload):
             return pack(payload, self.blobs)
         return await anyio.to_thread.run_sync(pack, payload, self.blobs)
-
-    def _full(self, asked: bool | None) -> bool:
-        return self.full if asked is None else asked
 
 
 @contextlib.asynccontextmanager

@@ -8,7 +8,6 @@ lose the others that wait for it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import anyio
@@ -18,13 +17,12 @@ from minimodal.errors import InvalidError, NotFoundError
 from minimodal.protocols import Reply
 from minimodal.types import Payload, new_id
 
-from .ops import Caller
+from .ops import Caller, Fields
 
 if TYPE_CHECKING:
     from .engine import Engine
     from .session import Session
 
-Fields = Mapping[str, Any]
 MAX_TYPED_BYTES = 1 << 20  # that the container has not read; more is dropped
 LEASE = 10.0  # seconds without a reader after which the holder is taken for dead
 LOOK_AGAIN = 0.25  # seconds, for a timeout that falls into a hold

@@ -8,7 +8,7 @@ of the tick before, is the schedule's own policy.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,7 +26,7 @@ from minimodal.protocols import Reply
 from minimodal.types import Call, FunctionSpec, Payload, ScheduleSpec, new_id
 
 from .cron import Missed, due, next_after, occurrences
-from .ops import Caller
+from .ops import Caller, Fields
 from .schedules import ScheduleState
 
 if TYPE_CHECKING:
@@ -38,8 +38,6 @@ log = logging.getLogger("minimodal.engine")
 TRY_AGAIN = 5.0  # seconds after the store failed
 UPCOMING = 5  # ticks that a listing shows
 LONGEST_NAP = 10.0  # seconds after which the clock is looked at again: it may have been set
-
-Fields = Mapping[str, Any]
 
 
 class Plan(NamedTuple):

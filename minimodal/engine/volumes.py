@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 from anyio import to_thread
@@ -24,7 +24,7 @@ from minimodal.protocols import Reply
 from minimodal.types import Mount, Payload, VolumeMount
 from minimodal.volume_paths import inside
 
-from .ops import Caller, Ops
+from .ops import Caller, Fields, Ops
 from .volume_content import chunk_count
 from .volume_files import VolumeFiles
 from .volume_idle import IdleViews
@@ -32,9 +32,6 @@ from .volume_store import VolumeRecord
 from .volume_tree import File, copied, listing, removed
 from .volume_uploads import Uploads
 from .volume_view import View, make_view
-
-Fields = Mapping[str, Any]
-T = TypeVar("T")
 
 log = logging.getLogger("minimodal.engine")
 
@@ -64,8 +61,8 @@ class Volumes:
     async def aclose(self) -> None:
         with anyio.CancelScope(shield=True), anyio.move_on_after(10):
             await self._idle.drop(lambda *_: True)
-            await _in_thread(self._uploads.abort_all)
-            await _in_thread(self.files.remove_own)
+            await to_thread.run_sync(self._uploads.abort_all)
+            await to_thread.run_sync(self.files.remove_own)
 
     # --- containers --------------------------------------------------------------------------------
 
@@ -96,31 +93,31 @@ class Volumes:
             await self._idle.keep_or_remove((view.store.id, view.prefix), view)
         except (Error, OSError) as error:  # the volume was deleted, or the disk is full
             log.info("a view of %s is not kept: %s", view.store.id, error)
-            await _in_thread(view.remove)
+            await to_thread.run_sync(view.remove)
 
     async def _view(self, container: str, number: int, mount: VolumeMount) -> View:
         """One that was left untouched, or a new one."""
-        store = await _in_thread(self.files.store, mount.volume)
+        store = await to_thread.run_sync(self.files.store, mount.volume)
         prefix = inside(mount.sub_path)
         place = self.files.views / f"{self.files.engine}.{container}.{number}.{store.id}"
         idle = None if mount.read_only else self._idle.take((store.id, prefix))
         if idle is not None:
             try:
-                await _in_thread(idle.renew, place, mount.target)
+                await to_thread.run_sync(idle.renew, place, mount.target)
                 return idle
             except (Error, OSError):
-                await _in_thread(idle.remove)
+                await to_thread.run_sync(idle.remove)
             except BaseException:  # the start is cancelled, and nobody else knows of it
                 with anyio.CancelScope(shield=True):
-                    await _in_thread(idle.remove)
+                    await to_thread.run_sync(idle.remove)
                 raise
         make = partial(make_view, store, place, prefix, mount.target, mount.read_only, self.owner)
         try:
-            return await _in_thread(make)
+            return await to_thread.run_sync(make)
         except VolumeError:
             if not await self._idle.drop(lambda *_: True):  # they take room that is needed now
                 raise
-            return await _in_thread(make)
+            return await to_thread.run_sync(make)
 
     def _mount_of(self, view: View) -> Mount:
         name = view.files.relative_to(self.files.directory).as_posix()
@@ -137,11 +134,11 @@ class Volumes:
     async def reload_of(self, container: str) -> None:
         """Bring what was committed into all views of a container, or a sandbox."""
         for view in self._views.get(container, []):
-            await _in_thread(view.reload)
+            await to_thread.run_sync(view.reload)
 
     async def _commit_leniently(self, view: View) -> None:
         try:
-            problems = await _in_thread(partial(view.commit, lenient=True))
+            problems = await to_thread.run_sync(partial(view.commit, lenient=True))
         except NotFoundError:
             return  # the volume was deleted under it
         except (Error, OSError) as error:
@@ -163,12 +160,12 @@ class Volumes:
 
     async def _commit(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         for view in self._views_of(caller, fields):
-            await _in_thread(partial(view.commit, lenient=False))
+            await to_thread.run_sync(partial(view.commit, lenient=False))
         return Reply({})
 
     async def _reload(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         for view in self._views_of(caller, fields):
-            await _in_thread(view.reload)
+            await to_thread.run_sync(view.reload)
         return Reply({})
 
     # --- the volumes -------------------------------------------------------------------------------
@@ -176,18 +173,18 @@ class Volumes:
     async def _open(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         name = check_name("volume", fields["name"])
         if fields.get("create"):
-            record = await _in_thread(partial(self.files.create, name, exist_ok=True))
+            record = await to_thread.run_sync(partial(self.files.create, name, exist_ok=True))
         else:
-            record = await _in_thread(self.files.find, name)
+            record = await to_thread.run_sync(self.files.find, name)
         return Reply({"id": record.id})
 
     async def _create(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         name = check_name("volume", fields["name"])
         create = partial(self.files.create, name, exist_ok=bool(fields.get("exist_ok")))
-        return Reply({"id": (await _in_thread(create)).id})
+        return Reply({"id": (await to_thread.run_sync(create)).id})
 
     async def _ephemeral(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
-        return Reply({"id": (await _in_thread(self.files.create_ephemeral)).id})
+        return Reply({"id": (await to_thread.run_sync(self.files.create_ephemeral)).id})
 
     async def _list(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         """With `sizes` also how many files and bytes each has."""
@@ -200,10 +197,12 @@ class Volumes:
                 row |= {"files": len(sizes), "nbytes": sum(sizes)}
             return found
 
-        return Reply({"objects": await _in_thread(rows)})
+        return Reply({"objects": await to_thread.run_sync(rows)})
 
     async def _info(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
-        return Reply(_shown(await _in_thread(lambda: self.files.store(fields["id"]).record)))
+        return Reply(
+            _shown(await to_thread.run_sync(lambda: self.files.store(fields["id"]).record))
+        )
 
     async def _remove(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         name, force = fields.get("name"), bool(fields.get("force"))
@@ -216,13 +215,13 @@ class Volumes:
                 if not fields.get("missing_ok"):
                     raise
 
-        await _in_thread(remove)
+        await to_thread.run_sync(remove)
         await self._idle.drop(lambda _, __, key: not self.files.has(key[0]))
         return Reply({})
 
     async def _rename(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         new_name = check_name("volume", fields["new_name"])
-        await _in_thread(self.files.rename, check_name("volume", fields["name"]), new_name)
+        await to_thread.run_sync(self.files.rename, check_name("volume", fields["name"]), new_name)
         return Reply({})
 
     # --- their files -------------------------------------------------------------------------------
@@ -233,14 +232,14 @@ class Volumes:
         def rows() -> bytes:
             return json.dumps(listing(self._tree(fields), path, recursive)).encode()
 
-        return Reply({}, Payload(await _in_thread(rows)))
+        return Reply({}, Payload(await to_thread.run_sync(rows)))
 
     async def _stat(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         path = inside(fields["path"])
-        tree = await _in_thread(self._tree, fields)
+        tree = await to_thread.run_sync(self._tree, fields)
         entry = tree.get(path)
         if not isinstance(entry, File):
-            rows = await _in_thread(listing, tree, path, False)  # raises FileNotFoundError
+            rows = await to_thread.run_sync(listing, tree, path, False)  # raises FileNotFoundError
             kind = rows[0][1] if entry is not None and rows else "directory"
             raise IsADirectoryError(f"{path or '/'!r} in the volume is a {kind}, no file")
         return Reply(
@@ -253,7 +252,7 @@ class Volumes:
             what = f"{fields['path']!r} in the volume"
             return contents.chunk(str(fields["digest"]), int(fields["index"]), what)
 
-        return Reply({}, Payload(await _in_thread(read)))
+        return Reply({}, Payload(await to_thread.run_sync(read)))
 
     async def _remove_file(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         path, recursive = inside(fields["path"]), bool(fields.get("recursive"))
@@ -271,7 +270,7 @@ class Volumes:
         return Reply({})
 
     async def _apply(self, fields: Fields, change: Callable[[Any], Any]) -> None:
-        await _in_thread(lambda: self.files.store(fields["id"]).apply(change))
+        await to_thread.run_sync(lambda: self.files.store(fields["id"]).apply(change))
 
     def _tree(self, fields: Fields) -> Any:
         return self.files.store(fields["id"]).tree()
@@ -279,28 +278,24 @@ class Volumes:
     # --- uploads -----------------------------------------------------------------------------------
 
     async def _upload_begin(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
-        return Reply({"upload": await _in_thread(self._uploads.begin, fields["id"])})
+        return Reply({"upload": await to_thread.run_sync(self._uploads.begin, fields["id"])})
 
     async def _upload_piece(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         place = (fields["upload"], int(fields["number"]), int(fields["offset"]))
         if min(place[1:]) < 0:
             raise VolumeError("a piece of an upload has a number and an offset from 0")
-        await _in_thread(self._uploads.piece, *place, payload.data)
+        await to_thread.run_sync(self._uploads.piece, *place, payload.data)
         return Reply({})
 
     async def _upload_end(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
         end = (fields["upload"], bytes(payload.data), bool(fields.get("force")))
-        await _in_thread(self._uploads.end, *end)
+        await to_thread.run_sync(self._uploads.end, *end)
         return Reply({})
 
     async def _upload_abort(self, caller: Caller, fields: Fields, payload: Payload) -> Reply:
-        await _in_thread(self._uploads.abort, fields["upload"])
+        await to_thread.run_sync(self._uploads.abort, fields["upload"])
         return Reply({})
 
 
 def _shown(record: VolumeRecord) -> dict[str, Any]:
     return {"id": record.id, "name": record.name, "created": record.created}
-
-
-async def _in_thread(function: Callable[..., T], *arguments: Any) -> T:
-    return await to_thread.run_sync(function, *arguments)

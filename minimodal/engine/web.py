@@ -6,8 +6,8 @@ serves them says so with `serve_with`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from minimodal import parameters, pickling
@@ -17,12 +17,11 @@ from minimodal.protocols import Reply
 from minimodal.types import Call, FunctionSpec, Payload, WebEndpoint, WebRoute, new_id
 
 from .exchange import Exchange, web_of
-from .ops import Caller
+from .ops import Caller, Fields
 
 if TYPE_CHECKING:
     from .engine import Engine
 
-Fields = Mapping[str, Any]
 Serve = Callable[[], Awaitable[None]]
 UrlOf = Callable[[WebEndpoint], str]
 
@@ -86,6 +85,7 @@ class Web:
 
         Raises NotFoundError, InvalidError (a parameter), CircuitOpen or ResourceExhaustedError.
         """
+        self._engine.cork.hold(self._engine.loop)
         call = Call(
             id=new_id("fc"),
             function=self._object(route, query),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -12,7 +12,6 @@ from minimodal.types import WebEndpoint, WebRoute
 
 from . import answers
 from .answers import Answer
-from .headers import value
 from .hosts import Goal, Kind, goal_of, name_of
 from .http_exchange import Cut, HttpExchange
 from .limits import Limits
@@ -26,8 +25,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("minimodal.gateway")
 
-# Counts one finished request: route (None: the platform's own), method, status, seconds.
-Observe = Callable[[WebRoute | None, str, int, float], None]
+KNOWN_GOALS = 1024  # that are remembered
+KNOWN_PATH = 256  # characters
+
+# Counts one finished request: route, status, seconds.
+Observe = Callable[[WebRoute, int, float], None]
 
 
 class Gateway:
@@ -53,25 +55,25 @@ class Gateway:
         self._platform = platform
         self._observe = observe
         self._guard = guard
+        self._routes: Sequence[WebRoute] = ()
+        self._goals: dict[tuple[str, str, str], Goal] = {}  # on these routes
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         started = time.perf_counter()
         if not _in_form(scope):
             await refuse(scope, send, Answer(400, "The request is not well formed."))
             return
-        if _head_bytes(scope) > self.limits.header_bytes:
-            await refuse(scope, send, Answer(431, "The request's headers are too large."))
-            return
-        host = value(scope["headers"], b"host") or ""
+        last = dict(scope["headers"])  # of each header its last value
+        host = last.get(b"host", b"").decode("latin-1")
         method = scope.get("method", "GET")
-        goal = goal_of(host, scope["path"], method, self.web.routes(), self._names)
+        goal = self._goal(host, scope["path"], method)
         if goal.kind is Kind.PLATFORM:
             await self._platform(scope, receive, send)
             return
         if goal.route is None:
             await refuse(scope, send, self._nowhere(goal, host, method))
             return
-        elsewhere = own_origin(scope, goal)
+        elsewhere = own_origin(scope, last, goal)
         if elsewhere is not None:
             await refuse(scope, send, Answer(307, "", ((b"location", elsewhere),)))
             return
@@ -80,17 +82,29 @@ class Gateway:
             if refusal is not None:
                 await refuse(scope, send, refusal)
                 return
-        await self._serve(goal.route, goal.prefix, started, scope, receive, send)
+        kind = WebSocketExchange if scope["type"] == "websocket" else HttpExchange
+        exchange = kind(self, scope, last, receive, send, goal.route, goal.prefix)
+        await self._serve(goal.route, exchange, started)
 
-    def user_of(self, scope: Any) -> str:
+    def user_of(self, last: Mapping[bytes, bytes]) -> str:
         """Whose calls the requests of this client are: its token's user, if it shows one."""
-        return self._guard.user_of(scope)
+        return self._guard.user_of(last)
+
+    def _goal(self, host: str, path: str, method: str) -> Goal:
+        """Where a request goes; what is asked for often is found at once."""
+        routes = self.web.routes()
+        if routes is not self._routes or len(self._goals) >= KNOWN_GOALS:
+            self._routes, self._goals = routes, {}
+        goal = self._goals.get((host, path, method))
+        if goal is None:
+            goal = goal_of(host, path, method, routes, self._names)
+            if len(path) < KNOWN_PATH:
+                self._goals[host, path, method] = goal
+        return goal
 
     async def _serve(
-        self, route: WebRoute, prefix: str, started: float, scope: Any, receive: Any, send: Any
+        self, route: WebRoute, exchange: HttpExchange | WebSocketExchange, started: float
     ) -> None:
-        kind = WebSocketExchange if scope["type"] == "websocket" else HttpExchange
-        exchange = kind(self, scope, receive, send, route, prefix)
         try:
             await exchange.run()
         except Cut as cut:
@@ -101,7 +115,7 @@ class Gateway:
             raise
         finally:
             seconds = time.perf_counter() - started
-            self._observe(route, scope.get("method", "WEBSOCKET"), exchange.status, seconds)
+            self._observe(route, exchange.status, seconds)
 
     def _nowhere(self, goal: Goal, host: str, method: str) -> Answer:
         if goal.kind is Kind.FOREIGN:
@@ -125,17 +139,17 @@ def url_of(endpoint: WebEndpoint, port: int, by_name: bool) -> str:
     return f"http://localhost:{port}/{endpoint.label}{path}"
 
 
-def own_origin(scope: Any, goal: Goal) -> bytes | None:
+def own_origin(scope: Any, last: Mapping[bytes, bytes], goal: Goal) -> bytes | None:
     """Where a browser is sent that opens the path form: to a host name of the endpoint's own.
 
     Its scripts would else have the origin of the platform, which asks nobody on loopback for a token.
     Programs, and browsers under another name than loopback's, are served where they ask.
     """
-    headers = scope["headers"]
-    host = value(headers, b"host") or ""
-    is_local = name_of(host) == "localhost" or name_of(host).startswith("127.")
-    is_page = value(headers, b"sec-fetch-mode") == "navigate"
-    if goal.route is None or not goal.prefix or not is_local or not is_page:
+    if last.get(b"sec-fetch-mode") != b"navigate" or goal.route is None or not goal.prefix:
+        return None
+    host = last.get(b"host", b"").decode("latin-1")
+    name = name_of(host)
+    if name != "localhost" and not name.startswith("127."):
         return None
     port = host.rpartition(":")[2]
     path = (scope["raw_path"] or b"/")[len(goal.prefix) :] or b"/"
@@ -154,17 +168,8 @@ async def refuse(scope: Any, send: Any, answer: Answer) -> None:
         await answers.give(send, answer, scope["method"] == "HEAD")
 
 
-def _head_bytes(scope: Any) -> int:
-    """The parser bounds what it waits for; a head that came at once is measured here."""
-    size = len(scope["raw_path"]) + len(scope["query_string"])
-    return size + sum(len(name) + len(text) + 4 for name, text in scope["headers"])
-
-
 def _in_form(scope: Any) -> bool:
     """Mend an absolute-form target; False for what a careful server does not take."""
-    names = [name for name, _ in scope["headers"]]
-    if names.count(b"host") > 1 or (b"transfer-encoding" in names and b"content-length" in names):
-        return False  # two ways to read one request: the stuff that smuggling is made of
     path = scope["path"]
     if not path.startswith("/"):
         if path.lower().startswith(("http://", "https://")):

@@ -8,6 +8,7 @@ site may not, whatever it tricks a browser into: names that are not ours have be
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from .answers import Answer
@@ -37,7 +38,9 @@ class Guard:
         if self._open and address.startswith(LOOPBACK):
             return self._too_often(address)
         refusal = self._token_refusal(scope, scopes, address)
-        return refusal or self._too_often("_".join(token_of(scope).split("_", 2)[:2]))
+        return refusal or self._too_often(
+            "_".join(token_of(dict(scope["headers"])).split("_", 2)[:2])
+        )
 
     def _too_often(self, who: str) -> Answer | None:
         wait = self._rates.wait(who, time.monotonic())
@@ -52,14 +55,14 @@ class Guard:
         """For endpoints with requires_proxy_auth: a token, on any address."""
         return self._token_refusal(scope, ("web",), (scope.get("client") or ("", 0))[0])
 
-    def user_of(self, scope: Any) -> str:
+    def user_of(self, last: Mapping[bytes, bytes]) -> str:
         """The user of a token of ours, or "default". Asked after any refusal: it refuses nothing."""
-        given = token_of(scope)
+        given = token_of(last)
         token = self._tokens.check(given) if given.startswith(f"{PREFIX}_") else None
         return "default" if token is None else token.user
 
     def _token_refusal(self, scope: Any, scopes: tuple[str, ...], address: str) -> Answer | None:
-        given = token_of(scope)
+        given = token_of(dict(scope["headers"]))
         token = self._tokens.check(given) if given else None
         if token is not None:
             if any(each in scopes for each in token.scopes):
@@ -81,9 +84,9 @@ class Guard:
         )
 
 
-def token_of(scope: Any) -> str:
+def token_of(last: Mapping[bytes, bytes]) -> str:
     """The token of a request: a bearer, the password of basic auth, or what a proxy's header has."""
-    text = value(scope["headers"], b"authorization") or ""
+    text = last.get(b"authorization", b"").decode("latin-1")
     kind, _, rest = text.partition(" ")
     if kind.lower() == "bearer":
         return rest.strip()
@@ -95,7 +98,7 @@ def token_of(scope: Any) -> str:
             return base64.b64decode(rest, validate=True).decode().rpartition(":")[2]
         except (binascii.Error, ValueError):
             return ""
-    return value(scope["headers"], b"modal-secret") or ""
+    return last.get(b"modal-secret", b"").decode("latin-1")
 
 
 def same_origin(scope: Any) -> bool:

@@ -37,16 +37,18 @@ def listed(headers: Sequence[Header]) -> frozenset[bytes]:
     return frozenset(names) - NAMED_ON_PURPOSE
 
 
-def to_app(headers: Sequence[Header], client: str, scheme: str, prefix: str) -> list[Header]:
-    """A request's headers for the app."""
-    dropped = _REPLACED | listed(headers)
+def to_app(
+    headers: Sequence[Header], last: Mapping[bytes, bytes], client: str, scheme: str, prefix: str
+) -> list[Header]:
+    """A request's headers for the app. `last`: of each header its last value."""
+    dropped = _REPLACED | listed(headers) if b"connection" in last else _REPLACED
     kept = [each for each in headers if each[0] not in dropped]
-    host = value(headers, b"host") or ""
-    before = value(headers, b"x-forwarded-for")
+    before = last.get(b"x-forwarded-for")
+    address = client.encode("latin-1")
     kept += [
-        (b"x-forwarded-for", (f"{before}, {client}" if before else client).encode("latin-1")),
+        (b"x-forwarded-for", before + b", " + address if before else address),
         (b"x-forwarded-proto", scheme.encode()),
-        (b"x-forwarded-host", host.encode("latin-1")),
+        (b"x-forwarded-host", last.get(b"host", b"")),
     ]
     if prefix:
         kept.append((b"x-forwarded-prefix", prefix.encode()))
@@ -62,20 +64,17 @@ def below(prefix: str, scope: Mapping[str, Any]) -> dict[str, Any]:
 
 def to_client(headers: Sequence[Header]) -> list[Header]:
     """A response's headers for the client."""
-    dropped = (
-        HOP_BY_HOP | listed(headers) if any(k == b"connection" for k, _ in headers) else HOP_BY_HOP
-    )
+    dropped = HOP_BY_HOP
+    if b"connection" in dict(headers):
+        dropped |= listed(headers)
     return [(key, text) for key, text in headers if key not in dropped]
 
 
-def content_length(headers: Iterable[Header]) -> int | None:
-    """The declared length; h11 has refused what is no number."""
-    text = value(headers, b"content-length")
+def content_length(last: Mapping[bytes, bytes]) -> int | None:
+    """The declared length; the parser has refused what is no number."""
+    text = last.get(b"content-length")
     return None if text is None else int(text)
 
 
-def has_body(headers: Sequence[Header]) -> bool:
-    return any(
-        (key == b"content-length" and text != b"0") or key == b"transfer-encoding"
-        for key, text in headers
-    )
+def has_body(last: Mapping[bytes, bytes]) -> bool:
+    return last.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in last

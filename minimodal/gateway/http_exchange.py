@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from minimodal.types import WebRoute
 
 from . import answers
 from .answers import Answer, Refused
-from .headers import below, content_length, has_body, to_app, to_client
+from .headers import Header, below, content_length, has_body, to_app, to_client
 
 if TYPE_CHECKING:
     from .app import Gateway
@@ -40,11 +41,19 @@ class HttpExchange:
     """Made for each request; `run` is the whole of it."""
 
     def __init__(
-        self, gateway: Gateway, scope: Any, receive: Any, send: Any, route: WebRoute, prefix: str
+        self,
+        gateway: Gateway,
+        scope: Any,
+        last: Mapping[bytes, bytes],
+        receive: Any,
+        send: Any,
+        route: WebRoute,
+        prefix: str,
     ) -> None:
         self._gateway = gateway
         self._limits = gateway.limits
         self._scope = scope
+        self._last = last  # of each header its last value
         self._receive = receive
         self._send = send
         self._flow = scope.get("state", {}).get("flow")  # of the connection; see server.py
@@ -68,7 +77,7 @@ class HttpExchange:
         except ConnectionError:
             return  # it left before its request was whole: nobody to answer
         try:
-            user, query = self._gateway.user_of(self._scope), self._scope["query_string"]
+            user, query = self._gateway.user_of(self._last), self._scope["query_string"]
             packed = self._packed(body, more)
             exchange = self._gateway.web.open(self._route, packed, query, user)
         except Error as error:
@@ -81,10 +90,9 @@ class HttpExchange:
 
     async def _opening(self) -> tuple[bytes, bool]:
         """The first part of the body; all of it where it is small."""
-        headers = self._scope["headers"]
-        if not has_body(headers):
+        if not has_body(self._last):
             return b"", False
-        length = content_length(headers)
+        length = content_length(self._last)
         if length is not None and length > self._limits.body_bytes:
             raise Refused(answers.TOO_LARGE)
         parts: list[bytes] = []
@@ -121,7 +129,9 @@ class HttpExchange:
                 "query_string": scope["query_string"],
                 "client": client,
                 "server": scope.get("server"),
-                "headers": to_app(scope["headers"], client[0], scope["scheme"], self._prefix),
+                "headers": to_app(
+                    scope["headers"], self._last, client[0], scope["scheme"], self._prefix
+                ),
                 "body": body,
                 "more_body": more,
             }
@@ -208,22 +218,23 @@ class HttpExchange:
         body = message.get("body", b"")
         match message["type"]:
             case kind if kind == RESPONSE and not self._started:
-                await self._start(int(message["status"]), to_client(message["headers"]))
+                await self._start(int(message["status"]), message["headers"], body, more)
             case "http.response.body" if self._started:
-                pass
+                await self._write({"type": "http.response.body", "body": body, "more_body": more})
             case kind:
                 raise ValueError(f"{kind!r} is out of turn")
-        await self._write({"type": "http.response.body", "body": body, "more_body": more})
         return more
 
-    async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    async def _start(self, status: int, headers: list[Header], body: bytes, more: bool) -> None:
         if not 200 <= status <= 599:
             raise ValueError(f"status {status}")
+        headers = to_client(headers)
+        if b"date" not in dict(headers):
+            headers.append((b"date", _date()))
+        whole = {"status": status, "headers": headers, "body": body, "more_body": more}
+        await self._write({"type": RESPONSE, **whole})
         self._started = True
         self.status = status
-        if not any(name == b"date" for name, _ in headers):
-            headers.append((b"date", _date()))
-        await self._write({"type": "http.response.start", "status": status, "headers": headers})
 
     async def _write(self, message: dict[str, Any]) -> None:
         if self._flow is not None and not self._flow.write_paused:

@@ -43,25 +43,28 @@ class Metrics:
             buckets=SECONDS,
             registry=self._registry,
         )
-        self._series: dict[tuple[tuple[str, str], int], tuple[Counter, Histogram]] = {}
+        self._series: dict[tuple[tuple[str, str], int], tuple[Counter, Histogram, Counts[int]]] = {}
         self.statuses: dict[tuple[str, str], Counts[int]] = {}  # by app and function
         self._tallies = _Tallies()
         self._registry.register(self._tallies)
 
-    def observe(self, route: WebRoute | None, method: str, status: int, seconds: float) -> None:
+    def observe(self, route: WebRoute, status: int, seconds: float) -> None:
         """One finished request; status 0: the client left before there was an answer."""
-        del method
-        if route is not None:
-            status = status or 499
-            names = (route.app, route.function)
-            series = self._series.get((names, status))
-            if series is None:  # looking up labels costs more than counting
-                requests = self._requests.labels(*names, str(status))
-                series = requests, self._latency.labels(*names)
-                self._series[names, status] = series
-            self.statuses.setdefault(names, Counts())[status] += 1
-            series[0].inc()
-            series[1].observe(seconds)
+        status = status or 499
+        names = (route.app, route.function)
+        series = self._series.get((names, status))
+        if series is None:  # looking up labels costs more than counting
+            counts = self.statuses.setdefault(names, Counts())
+            series = (
+                self._requests.labels(*names, str(status)),
+                self._latency.labels(*names),
+                counts,
+            )
+            self._series[names, status] = series
+        requests, latency, counts = series
+        counts[status] += 1
+        requests.inc()
+        latency.observe(seconds)
 
     def text(self, tallies: Mapping[str, Any]) -> bytes:
         """The whole page; `tallies` is the answer of function.tally."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import Any, Protocol
 
-from minimodal.protocols import Reply
+from minimodal.face import Pending, wait
+from minimodal.protocols import Client, Reply
 from minimodal.types import EMPTY, CallState, Failure, Payload, WebRoute
 
 
@@ -55,3 +56,15 @@ class Ask(Protocol):
     """`Client.ask`, awaited."""
 
     def __call__(self, op: str, payload: Payload = EMPTY, /, **fields: Any) -> Awaitable[Reply]: ...
+
+
+def asker(client: Client) -> Ask:
+    """`ask(op, **fields)` of a client; cancelling the wait abandons the request."""
+
+    async def asked(op: str, payload: Payload, fields: dict[str, Any]) -> Reply:
+        return await Pending(lambda answer: client.ask(op, fields, payload, answer))
+
+    def ask(op: str, payload: Payload = EMPTY, /, **fields: Any) -> Awaitable[Reply]:
+        return wait(asked(op, payload, fields))
+
+    return ask

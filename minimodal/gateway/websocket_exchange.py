@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -31,10 +32,18 @@ class WebSocketExchange:
     """Made for each WebSocket; `run` is the whole of it."""
 
     def __init__(
-        self, gateway: Gateway, scope: Any, receive: Any, send: Any, route: WebRoute, prefix: str
+        self,
+        gateway: Gateway,
+        scope: Any,
+        last: Mapping[bytes, bytes],
+        receive: Any,
+        send: Any,
+        route: WebRoute,
+        prefix: str,
     ) -> None:
         self._gateway = gateway
         self._scope = scope
+        self._last = last  # of each header its last value
         self._receive = receive
         self._send = send
         self._route = route
@@ -47,7 +56,7 @@ class WebSocketExchange:
     async def run(self) -> None:
         await self._receive()  # websocket.connect, which the app gets from its agent
         try:
-            user, query = self._gateway.user_of(self._scope), self._scope["query_string"]
+            user, query = self._gateway.user_of(self._last), self._scope["query_string"]
             exchange = self._gateway.web.open(self._route, self._packed(), query, user)
         except Error as error:
             answer = answers.refused(error, self._gateway.web.retry_after(self._route))
@@ -77,7 +86,9 @@ class WebSocketExchange:
                 "client": client,
                 "server": scope.get("server"),
                 "subprotocols": list(scope.get("subprotocols", ())),
-                "headers": to_app(scope["headers"], client[0], scope["scheme"], self._prefix),
+                "headers": to_app(
+                    scope["headers"], self._last, client[0], scope["scheme"], self._prefix
+                ),
             }
         )
 
@@ -110,7 +121,7 @@ class WebSocketExchange:
         name, show = self._route.function, self._gateway.show_errors
         retry = self._gateway.web.retry_after(self._route)
         answer = (
-            Answer(403, f"{name} did not accept the WebSocket.")
+            Answer(500, f"{name} neither accepted nor refused the WebSocket.")
             if exchange.state is CallState.OK
             else answers.failed(
                 name, exchange.call_id, exchange.state, exchange.failure, retry, show

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from minimodal.backends.host_tree import Overlay, mount_points, overlays
 from minimodal.backends.identity import PREFERRED_UID
-from minimodal.backends.rootfs import SYSTEM
+from minimodal.backends.rootfs import RESERVED, SYSTEM
 from minimodal.backends.sandbox_plan import NAMESPACES, arguments_fd
 from minimodal.backends.userns_helper import SANDBOX_ID
 from minimodal.protocols import Report
@@ -30,7 +30,6 @@ from .running import Command, run
 
 BUILD = "/run/minimodal"  # what is ours in the sandbox; /run is its own memory
 CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL")
-OWN = ("proc", "dev", "sys", "run", "tmp")  # never of an image
 _DEPTH = {"/usr": 2, "/var": 2}  # how deep an ordinary user's build may write; elsewhere 1
 _IDS = 65534  # uids and gids of the host that a build has, where the host has as many
 _ROOT_OF_HOST = 65534
@@ -116,7 +115,7 @@ class BuildSandbox:
         """What lies at the root: (path, arguments), the host's and the layers' directories."""
         names = dict.fromkeys(SYSTEM)
         for layer in self.below:
-            names.update(dict.fromkeys(n for n in layer.top_directories() if n not in OWN))
+            names.update(dict.fromkeys(n for n in layer.top_directories() if n not in RESERVED))
         for name in names:
             uppers = [str(layer.files / name) for layer in self.below]
             uppers = [upper for upper in uppers if os.path.lexists(upper)]
@@ -156,7 +155,7 @@ class BuildSandbox:
         targets += [target for _, target, _ in self.binds]
         for target in sorted(targets, key=lambda path: -path.count("/")):
             self._remove_empty(target)
-        for name in (*OWN, "var/tmp"):
+        for name in (*RESERVED, "var/tmp"):
             self._remove_empty(f"/{name}")
 
     def hand_over(self) -> None:

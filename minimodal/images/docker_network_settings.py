@@ -9,10 +9,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from minimodal.backends.docker_spec import Bind
+from minimodal.backends.network_settings import PROXY_VARIABLES
 from minimodal.layers import Layer, PipInstall
 
 from .docker_commands import PLACE
-from .index_settings import NETWORK, local_paths, package_environment
+from .index_settings import local_paths, package_environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ def build_network(host_env: Mapping[str, str], layer: Layer | None = None) -> Bu
         binds.append(Bind(str(source), target))
     for path in sorted(targets, key=len, reverse=True):
         env = {name: value.replace(path, targets[path]) for name, value in env.items()}
-    names = {name.lower() for name in NETWORK if name.endswith("PROXY")}
+    names = {name.lower() for name in PROXY_VARIABLES}
     return BuildNetwork(
         env=env,
         proxies={name: value for name, value in env.items() if name.lower() in names},

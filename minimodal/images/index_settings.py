@@ -12,8 +12,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT")
-NETWORK = ("SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+from minimodal.backends.network_settings import CA_VARIABLES, PROXY_VARIABLES
+
+NETWORK = ("SSL_CERT_DIR", *PROXY_VARIABLES)
 
 # pip's option -> uv's variable. Where uv takes a list, its separator.
 _OPTIONS: dict[str, tuple[str, str]] = {

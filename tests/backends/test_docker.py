@@ -327,7 +327,7 @@ def test_cancelled_in_the_middle_of_a_start_nothing_is_left() -> None:
                     async with backend.launch(spec(HELLO + STAY), Peer):
                         await anyio.sleep_forever()
             # What a cancelled request still made is removed a moment later.
-            await eventually(lambda: none_left(backend))
+            assert await eventually(lambda: none_left(backend))
 
     with short_home() as home:
         anyio.run(main, home)

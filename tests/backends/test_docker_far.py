@@ -15,20 +15,17 @@ from minimodal.backends import docker
 from minimodal.config import load_config
 from minimodal.host import Host
 from tests.core import functions as f
-from tests.leftovers import Leftovers
+from tests.leftovers import nothing_left
 
 pytestmark = pytest.mark.docker
 
 
 @pytest.fixture(scope="module")
 def far(home: Path) -> Iterator[Host]:
-    before = Leftovers.now(True)
-    with pytest.MonkeyPatch.context() as patch:
+    with nothing_left(docker=True), pytest.MonkeyPatch.context() as patch:
         patch.setattr(docker, "is_local", lambda info: False)
         with Host(load_config({"backend": "docker"})) as host, f.app.run():
             yield host
-    left = before.left_behind(True)
-    assert not left, left
 
 
 @pytest.fixture(autouse=True)

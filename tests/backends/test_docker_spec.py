@@ -11,7 +11,7 @@ from minimodal.backends.docker_container import exit_reason
 from minimodal.backends.docker_host import DockerHost
 from minimodal.backends.docker_info import capabilities, has_gpu
 from minimodal.backends.docker_spec import Bind, Owner, create_request, limits
-from minimodal.backends.host_settings import CA_TARGET, host_settings
+from minimodal.backends.network_settings import CA_TARGET, network_settings
 from minimodal.types import ContainerSpec, ExitReason, ImageRef, Resources
 
 
@@ -103,7 +103,7 @@ def test_the_end_of_a_container_in_our_words(state: dict[str, object], reason: E
 def test_containers_get_the_bundle_and_the_proxies_and_no_index(tmp_path: Path) -> None:
     bundle = tmp_path / "company.pem"
     bundle.write_text("…")
-    found = host_settings(
+    found = network_settings(
         {
             "REQUESTS_CA_BUNDLE": str(bundle),
             "https_proxy": "http://proxy:3128",
@@ -115,4 +115,4 @@ def test_containers_get_the_bundle_and_the_proxies_and_no_index(tmp_path: Path) 
     assert found.env["SSL_CERT_FILE"] == found.env["PIP_CERT"] == CA_TARGET
     assert found.env["HTTPS_PROXY"] == found.env["https_proxy"] == "http://proxy:3128"
     assert "secret" not in str(found.env)
-    assert host_settings({"SSL_CERT_FILE": "/no/such/file"}).env == {}
+    assert network_settings({"SSL_CERT_FILE": "/no/such/file"}).env == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from tests import ptys
 from tests.cli.conftest import Program
 
 Write = Callable[[str, str], Path]
+Debugs = Callable[..., AbstractContextManager[ptys.Person]]
+PDB, REPL = b"(Pdb) ", b">>> "
 
 SCRIPT = """
 import time
@@ -70,48 +73,53 @@ def quiet_meanwhile() -> None:
 """
 
 
-def test_breakpoint_has_the_terminal_and_time_stands_still(backend: str, script: Write) -> None:
-    """The function's timeout is 2 s; the person takes longer."""
+@pytest.fixture
+def debugs(script: Write) -> Debugs:
+    """A person at the terminal of `run -i` of one of the functions above."""
     path = script("debugged.py", SCRIPT)
-    with ptys.program("run", "-i", f"{path}::main", MINIMODAL_BACKEND=backend) as person:
-        shown = person.expects(b"(Pdb) ")
+
+    def debug(
+        function: str, *arguments: str, backend: str = "process"
+    ) -> AbstractContextManager[ptys.Person]:
+        reference = f"{path}::{function}"
+        return ptys.program("run", "-i", reference, *arguments, MINIMODAL_BACKEND=backend)
+
+    return debug
+
+
+def test_breakpoint_has_the_terminal_and_time_stands_still(backend: str, debugs: Debugs) -> None:
+    """The function's timeout is 2 s; the person takes longer."""
+    with debugs("main", backend=backend) as person:
+        shown = person.answers(PDB, b"p ('size', *__import__('os').get_terminal_size())\r")
         assert b"the terminal is with square (fc-" in shown
         assert b"found = x * factor" in shown
-        person.types(b"p ('size', *__import__('os').get_terminal_size())\r")
         person.expects(b"('size', 99, 33)")
-        person.types(b"import time; time.sleep(2.5); print('sl' + 'ept')\r")
+        person.answers(PDB, b"import time; time.sleep(2.5); print('sl' + 'ept')\r")
         person.expects(b"slept\r\n")
-        person.types(b"print('go' + 'ing'); time.sleep(60)\r")
-        person.expects(b"going")
-        person.types(b"\x03")
+        person.answers(PDB, b"print('go' + 'ing'); time.sleep(60)\r")
+        person.answers(b"going", b"\x03")
         person.expects(b"KeyboardInterrupt")
-        person.types(b"!factor = 6\r")
-        person.types(b"n\r")
+        person.answers(PDB, b"!factor = 6\r")
+        person.answers(PDB, b"n\r")
         person.expects(b"return found")
-        person.types(b"p found\r")
+        person.answers(PDB, b"p found\r")
         person.expects(b"42")
-        person.types(b"c\r")
+        person.answers(PDB, b"c\r")
         person.expects(b"the result is 42")
         assert person.waits() == 0
 
 
-def test_pdb_in_an_async_function_and_quit(backend: str, script: Write) -> None:
-    path = script("debugged.py", SCRIPT)
-    with ptys.program(
-        "run", "-i", f"{path}::awaited", "--x", "1", MINIMODAL_BACKEND=backend
-    ) as person:
-        person.expects(b"(Pdb) ")
-        person.types(b"q\r")
+def test_pdb_in_an_async_function_and_quit(backend: str, debugs: Debugs) -> None:
+    with debugs("awaited", "--x", "1", backend=backend) as person:
+        person.answers(PDB, b"q\r")
         assert person.waits() == 1
         assert b"BdbQuit" in person.seen
 
 
-def test_in_enter(script: Write) -> None:
-    path = script("debugged.py", SCRIPT)
-    with ptys.program("run", "-i", f"{path}::Model.get") as person:
-        person.expects(b"(Pdb) ")
-        person.types(b"self.value = 21\r")
-        person.types(b"c\r")
+def test_in_enter(debugs: Debugs) -> None:
+    with debugs("Model.get") as person:
+        person.answers(PDB, b"self.value = 21\r")
+        person.answers(PDB, b"c\r")
         person.expects(b"value 21")
         assert person.waits() == 0
 
@@ -134,74 +142,58 @@ def says() -> str:
 def test_at_import_and_a_repl(backend: str, script: Write) -> None:
     path = script("imported.py", IMPORTED)
     with ptys.program("run", "-i", f"{path}::says", MINIMODAL_BACKEND=backend) as person:
-        person.expects(b"(Pdb) ")
-        person.types(b"word = 'changed'\r")
-        person.expects(b"(Pdb) ")
-        person.types(b"c\r")
+        person.answers(PDB, b"word = 'changed'\r")
+        person.answers(PDB, b"c\r")
         person.expects(b"a REPL")
-        person.types(b"print(word, 6 * 7)\r")
+        person.answers(REPL, b"print(word, 6 * 7)\r")
         person.expects(b"changed 42")
-        person.types(b"\x04")
+        person.answers(REPL, b"\x04")
         assert person.waits() == 0
 
 
-def test_one_at_a_time(backend: str, script: Write) -> None:
-    path = script("debugged.py", SCRIPT)
-    with ptys.program("run", "-i", f"{path}::both", MINIMODAL_BACKEND=backend) as person:
-        first = person.expects(b"say? ")
-        assert first.count(b"the terminal is with") == 1
-        person.types(b"hello\r")
-        second = person.expects(b"say? ")
-        assert second.count(b"the terminal is with") == 1
-        person.types(b"bye\r")
+def test_one_at_a_time(backend: str, debugs: Debugs) -> None:
+    with debugs("both", backend=backend) as person:
+        first = person.answers(b"say? ", b"hello\r")
+        second = person.answers(b"say? ", b"bye\r")
+        assert [each.count(b"the terminal is with") for each in (first, second)] == [1, 1]
         person.expects(b"answers: [")
         assert person.waits() == 0
         assert person.seen.count(b"What does") == 2
 
 
-def test_other_output_waits(script: Write) -> None:
-    path = script("debugged.py", SCRIPT)
-    with ptys.program("run", "-i", f"{path}::quiet_meanwhile") as person:
-        person.expects(b"(Pdb) ")
-        person.types(b"import time; time.sleep(1); print('a while ' + 'later')\r")
+def test_other_output_waits(debugs: Debugs) -> None:
+    with debugs("quiet_meanwhile") as person:
+        person.answers(PDB, b"import time; time.sleep(1); print('a while ' + 'later')\r")
         shown = person.expects(b"a while later")
-        person.expects(b"(Pdb) ")
-        person.types(b"c\r")
+        person.answers(PDB, b"c\r")
         person.expects(b"the result is 25")
         assert person.waits() == 0
         assert b"spoken" not in shown
         assert person.seen.count(b"spoken") == 3
 
 
-def test_pasted_lines_that_nobody_reads_hold_nothing_up(script: Write) -> None:
+def test_pasted_lines_that_nobody_reads_hold_nothing_up(debugs: Debugs) -> None:
     """More than the terminal of the container takes in."""
-    path = script("debugged.py", SCRIPT)
-    with ptys.program("run", "-i", f"{path}::main") as person:
-        person.expects(b"(Pdb) ")
-        person.types(b"__import__('time').sleep(0.5)\rc\r" + b"x = 1\r" * 3000)
+    with debugs("main") as person:
+        person.answers(PDB, b"__import__('time').sleep(0.5)\rc\r" + b"x = 1\r" * 3000)
         person.expects(b"the result is 49")
         assert person.waits() == 0
 
 
-def test_a_process_that_dies_gives_the_terminal_back(script: Write) -> None:
+def test_a_process_that_dies_gives_the_terminal_back(debugs: Debugs) -> None:
     """The call was lost with its process, so it is run again, and asks again."""
-    path = script("debugged.py", SCRIPT)
-    with ptys.program("run", "-i", f"{path}::main") as person:
-        person.expects(b"(Pdb) ")
-        person.types(b"import os; os.kill(os.getpid(), 9)\r")
+    with debugs("main") as person:
+        person.answers(PDB, b"import os; os.kill(os.getpid(), 9)\r")
         person.expects(b"the terminal is with")
-        person.expects(b"(Pdb) ")
-        person.types(b"c\r")
+        person.answers(PDB, b"c\r")
         person.expects(b"the result is 49")
         assert person.waits() == 0
         assert person.seen.count(b"the terminal is with") == 2
 
 
-def test_the_run_can_be_ended_while_a_container_has_the_terminal(script: Write) -> None:
-    path = script("debugged.py", SCRIPT)
-    with ptys.program("run", "-i", f"{path}::main") as person:
-        person.expects(b"(Pdb) ")
-        person.types(b"\x1c")
+def test_the_run_can_be_ended_while_a_container_has_the_terminal(debugs: Debugs) -> None:
+    with debugs("main") as person:
+        person.answers(PDB, b"\x1c")
         person.expects(b"stopping")
         assert person.waits() == 130
 

@@ -105,7 +105,8 @@ def test_dict_and_queue(program: Program) -> None:
     with home_objects():
         Dict.from_name("cli", create_if_missing=True)["key"] = [1, "two"]
         Queue.from_name("cli", create_if_missing=True).put_many(["first", "second"])
-    assert program("dict", "items", "cli").stdout.split() == ["'key'", "[1,", "'two']"]
+    rows = program("dict", "items", "cli").stdout.splitlines()
+    assert [row.split() for row in rows] == [["KEY", "VALUE"], ["'key'", "[1,", "'two']"]]
     assert program("dict", "get", "cli", "key").stdout == "[1, 'two']\n"
     assert program("dict", "get", "cli", "no").returncode == 1
     assert json.loads(program("queue", "peek", "cli", "0", "--json").stdout)["items"] == [

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import pickle
 import re
+import resource
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -59,6 +61,37 @@ async def async_add(a: int, b: int) -> int:
 @app.function()
 def echo(value: Any) -> Any:
     return value
+
+
+class Block:
+    """As numpy does it: its memory travels beside the pickle and the copy is made over it."""
+
+    def __init__(self, memory: Any) -> None:
+        self.memory = memoryview(memory)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return Block, (pickle.PickleBuffer(self.memory),)
+
+
+@app.function()
+def marked(block: Block) -> Block:
+    """Writes into what it was given and gives it back."""
+    block.memory[0] = 1
+    return block
+
+
+@app.function()
+def kinds(*values: Any, **named: Any) -> tuple[dict[str, str], Any]:
+    """The types of what arrived, and the first value."""
+    kinds = {str(i): type(value).__name__ for i, value in enumerate(values)}
+    kinds |= {name: type(value).__name__ for name, value in named.items()}
+    return kinds, values[0]
+
+
+@app.function(max_containers=1)
+def peak_memory(*values: Any) -> int:
+    """The most bytes that this process has had in memory."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 @app.function()

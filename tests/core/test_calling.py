@@ -246,6 +246,53 @@ def test_get_with_a_timeout_raises_the_builtin(tmp_path_factory: pytest.TempPath
         call.get()
 
 
+# --- large values -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("nbytes", [300_000, 8 << 20])
+def test_large_bytes_arrive_as_what_they_were(nbytes: int) -> None:
+    data = bytes(range(256)) * (nbytes // 256)
+    seen, back = f.kinds.remote(data, bytearray(data), named=data)
+    assert seen == {"0": "bytes", "1": "bytearray", "named": "bytes"}
+    assert (type(back), back == data) == (bytes, True)
+    assert f.echo.remote(data) == data
+    assert f.echo.remote(bytearray(data)) == bytearray(data)
+
+
+def test_large_memory_arrives_writable_there_and_here() -> None:
+    block = f.Block(bytearray(8 << 20))
+    back = f.marked.remote(block)
+    back.memory[1] = 2
+    assert bytes(back.memory[:3]) == b"\1\2\0"
+    assert block.memory[0] == 0
+    again = f.marked.spawn(block)
+    for result in (again.get(), minimodal.FunctionCall.from_id(again.object_id).get()):
+        result.memory[1] = 2
+
+
+def test_a_large_argument_is_in_the_memory_of_its_container_once() -> None:
+    before = f.peak_memory.remote()
+    after = f.peak_memory.remote(bytes(64 << 20))
+    assert after - before < 1.25 * (64 << 20)
+
+
+def test_arguments_are_what_they_were_when_the_call_was_made() -> None:
+    memory = bytearray(1 << 20)
+
+    def refilled() -> Iterator[f.Block]:
+        for i in range(6):
+            memory[1] = i
+            yield f.Block(memory)
+
+    assert [block.memory[1] for block in f.marked.map(refilled())] == [0, 1, 2, 3, 4, 5]
+    calls = []
+    for i in range(4):
+        memory[1] = i
+        calls.append(f.marked.spawn(f.Block(memory)))
+    memory[1] = 9
+    assert [call.get().memory[1] for call in calls] == [0, 1, 2, 3]
+
+
 # --- nested calls -------------------------------------------------------------------------------------
 
 

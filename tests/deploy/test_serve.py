@@ -71,9 +71,9 @@ def test_new_code_answers_within_a_second_of_being_saved(
     """
     environ = {"MINIMODAL_BACKEND": backend, "MINIMODAL_PORT": "0"}
     with running(own_home, "serve", "shop.py", cwd=script.parent, **environ) as program:
+        url = program.wait_for("page answers at").split()[-1]
         program.wait_for("Ready in")
-        url = minimodal.Function.from_name("shop", "page").get_web_url()
-        assert url is not None
+        assert url == minimodal.Function.from_name("shop", "page").get_web_url()
         took, starts = [], [slowness()]
         with httpx.Client(timeout=20) as client:
             assert client.get(url).json() == {"version": 1}

@@ -9,7 +9,8 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -90,38 +91,49 @@ def test_a_new_version_serves_at_once_and_running_calls_finish_on_the_old(
     assert (early.get(timeout=20), late.get(timeout=20)) == (1, 2)
 
 
+@contextmanager
+def meanwhile(work: Callable[[], None]) -> Iterator[None]:
+    """Four threads repeat `work` during the block; all that it raises fails the test."""
+    problems: list[BaseException] = []
+    done = threading.Event()
+
+    def repeat() -> None:
+        while not done.is_set():
+            try:
+                work()
+            except BaseException as error:
+                problems.append(error)
+
+    threads = [threading.Thread(target=repeat) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert problems == []
+
+
 def test_f86_no_call_is_lost_while_five_versions_are_deployed(
     up: Running, program: Program, own_home: Path, script: Path
 ) -> None:
     slow = minimodal.Function.from_name("shop", "slow")
+    till = minimodal.Cls.from_name("shop", "Till")(drawer="d")
     answers: Counter[int] = Counter()
-    problems: list[BaseException] = []
-    done = threading.Event()
 
     def call() -> None:
-        till = minimodal.Cls.from_name("shop", "Till")(drawer="d")
-        while not done.is_set():
-            try:
-                answers[slow.remote(0.005)] += 1
-                answers[int(till.look.remote().split()[1])] += 1
-                answers.update(slow.map([0.0] * 5))
-            except BaseException as error:
-                problems.append(error)
+        answers[slow.remote(0.005)] += 1
+        answers[int(till.look.remote().split()[1])] += 1
+        answers.update(slow.map([0.0] * 5))
 
-    callers = [threading.Thread(target=call) for _ in range(4)]
-    for caller in callers:
-        caller.start()
-    try:
+    with meanwhile(call):
         for number in range(2, 7):
             edit(script, number)
             deployed = program("deploy", "shop.py", MINIMODAL_HOME=str(own_home))
             assert deployed.returncode == 0, deployed.stderr
             assert version() == number
-    finally:
-        done.set()
-        for caller in callers:
-            caller.join()
-    assert problems == []
     assert set(answers) >= {1, 2, 3, 4, 5}, answers
 
 
@@ -131,32 +143,18 @@ def test_f86_no_request_is_lost_while_versions_are_deployed(
     url = minimodal.Function.from_name("shop", "page").get_web_url()
     assert url is not None
     answers: Counter[tuple[int, str]] = Counter()
-    problems: list[BaseException] = []
-    done = threading.Event()
+    with httpx.Client(timeout=30) as client:
 
-    def visit() -> None:
-        with httpx.Client(timeout=30) as client:
-            while not done.is_set():
-                try:
-                    answer = client.get(url)
-                    answers[answer.status_code, answer.text] += 1
-                except Exception as error:
-                    problems.append(error)
+        def visit() -> None:
+            answer = client.get(url)
+            answers[answer.status_code, answer.text] += 1
 
-    visitors = [threading.Thread(target=visit) for _ in range(4)]
-    for visitor in visitors:
-        visitor.start()
-    try:
-        for number in range(2, 5):
-            edit(script, number)
-            deployed = program("deploy", "shop.py", MINIMODAL_HOME=str(own_home))
-            assert deployed.returncode == 0, deployed.stderr
-            assert httpx.get(url).json() == {"version": number}
-    finally:
-        done.set()
-        for visitor in visitors:
-            visitor.join()
-    assert problems == []
+        with meanwhile(visit):
+            for number in range(2, 5):
+                edit(script, number)
+                deployed = program("deploy", "shop.py", MINIMODAL_HOME=str(own_home))
+                assert deployed.returncode == 0, deployed.stderr
+                assert httpx.get(url).json() == {"version": number}
     assert {status for status, _ in answers} == {200}, answers
     assert len(answers) >= 3, answers
 

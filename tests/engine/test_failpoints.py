@@ -35,8 +35,10 @@ def test_the_declared_names_are_the_used_ones() -> None:
 
 
 def test_off_means_nothing_happens() -> None:
-    failpoint("store.open")
-    failpoint("not even declared")  # the check costs time, so it is made only while armed
+    name = "not even declared"
+    failpoint(name)  # the check costs time, so it is made only while armed
+    with armed("store.open=raise"), pytest.raises(InvalidError, match="not declared"):
+        failpoint(name)
 
 
 def test_raise_with_words_at_the_nth_pass() -> None:

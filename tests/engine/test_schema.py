@@ -193,7 +193,7 @@ def test_odd_paths(root: Path) -> None:
 def test_f38_many_open_a_fresh_home_at_once(own: Home, round: int) -> None:
     async def opening(number: int) -> None:
         async with open_store(own, f"en-{number}") as store:
-            await store.history.find()
+            assert await store.history.find() == []
 
     async def main() -> None:
         async with anyio.create_task_group() as tasks:
@@ -201,6 +201,7 @@ def test_f38_many_open_a_fresh_home_at_once(own: Home, round: int) -> None:
                 tasks.start_soon(opening, number)
 
     anyio.run(main)
+    assert schema.check_file(own.database) == []
 
 
 MOUNTS = """\

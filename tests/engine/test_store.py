@@ -16,35 +16,22 @@ from minimodal.types import (
     ByName,
     Call,
     CallState,
-    Failure,
     FunctionSpec,
     Outcome,
     Payload,
     Resources,
 )
+from tests.engine.stored_calls import (
+    BIG,
+    BOOM,
+    ERROR,
+    OK,
+    blob_names,
+    call,
+    everyone_is_dead,
+)
 
 pytestmark = pytest.mark.anyio
-
-BOOM = Failure("ValueError", "boom", "Traceback: boom", Payload(b"pickled error"))
-OK = Outcome(CallState.OK, Payload(b"value"))
-ERROR = Outcome(CallState.ERROR, failure=BOOM)
-BIG = Payload(b"p" * 300_000, (b"q" * 400_000, b"small"))
-
-
-INPUT = Payload(b"input")
-
-
-def call(id: str, function: str = "app/f", payload: Payload = INPUT) -> Call:
-    return Call(id, function, payload, durable=True)
-
-
-def everyone_is_dead(_: str) -> bool:
-    return False
-
-
-async def blob_names(store: Store) -> set[str]:
-    return set(store.blobs.digests())
-
 
 # --- a call's life --------------------------------------------------------------------------------
 
@@ -230,9 +217,13 @@ async def test_f34_a_cancelled_accept_has_accepted_nothing(own: Home, instant: i
 
 
 async def test_bad_parameter_or_other_api_misuse_under_many_small_operations(own: Home) -> None:
+    done = 0
+
     async def hand_back(store: Store) -> None:
+        nonlocal done
         for _ in range(6):
             await store.recovery.hand_back(["a"])
+            done += 1
             end = time.perf_counter() + 0.000_05
             while time.perf_counter() < end:
                 pass  # the fault: the loop frees results while the thread is at work
@@ -240,6 +231,7 @@ async def test_bad_parameter_or_other_api_misuse_under_many_small_operations(own
     async with open_store(own, "en-1") as store, anyio.create_task_group() as tasks:
         for _ in range(1500):
             tasks.start_soon(hand_back, store)
+    assert done == 6 * 1500
 
 
 async def test_writes_after_close_are_refused(own: Home) -> None:

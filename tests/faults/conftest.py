@@ -18,18 +18,15 @@ from minimodal.home import Home, open_home
 from tests.conftest import BACKENDS
 from tests.faults.suite import Platform, Watch, open_platform, watch
 from tests.faults.views import ENGINE, Views
-from tests.leftovers import Leftovers
+from tests.leftovers import nothing_left
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def platform(request: pytest.FixtureRequest, home: Path) -> Iterator[Platform]:
     """The tests of a module with the same backend run one after the other, and share it."""
-    docker = request.param == "docker"
-    before, descriptors, shared = Leftovers.now(docker), _descriptors(), set(os.listdir("/dev/shm"))
-    with open_platform(request.param) as platform:
+    descriptors, shared = _descriptors(), set(os.listdir("/dev/shm"))
+    with nothing_left(request.param == "docker"), open_platform(request.param) as platform:
         yield platform
-    left = before.left_behind(docker)
-    assert not left, "left behind by the module:\n" + "\n".join(left)
     assert _descriptors() <= descriptors + 2, "descriptors are left open"
     assert set(os.listdir("/dev/shm")) <= shared
 
@@ -75,10 +72,8 @@ def leaves_nothing(
         seen(platform.sweep())
         return
     docker = request.node.get_closest_marker("docker") is not None
-    before = Leftovers.now(docker)
-    yield
-    left = before.left_behind(docker)
-    assert not left, "left behind by this test:\n" + "\n".join(left)
+    with nothing_left(docker, "this test"):
+        yield
 
 
 def _descriptors() -> int:

@@ -128,7 +128,7 @@ F107 bad input
 )
 
 NOT_TESTED = {
-    "F24": "there is no buffer directory: large values travel on the socket",
+    "F24": "there is no buffer directory: large values travel on the socket, and faster so",
     "F99": "there are no shared buffers: large values travel on the socket",
 }
 

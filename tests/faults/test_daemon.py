@@ -19,7 +19,7 @@ import minimodal
 from minimodal.config import load_config
 from minimodal.host import Host
 from tests.faults import load
-from tests.leftovers import Leftovers
+from tests.leftovers import nothing_left
 from tests.private_docker import NEEDS, PrivateDocker, private_docker
 
 pytestmark = NEEDS
@@ -29,10 +29,8 @@ Seen = Callable[[str], None]
 @pytest.fixture(scope="module", autouse=True)
 def leaves_nothing() -> Iterator[None]:
     """The check for the module: a test may put another daemon into the place of the first."""
-    before = Leftovers.now(True)
-    yield
-    left = before.left_behind(True)
-    assert not left, "left behind by this module:\n" + "\n".join(left)
+    with nothing_left(docker=True):
+        yield
 
 
 @pytest.fixture(scope="module")

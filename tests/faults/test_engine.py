@@ -54,6 +54,12 @@ class EngineProcess:
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
+    def end(self) -> int:
+        """Close its input, which ends it, and give the exit code."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return self.process.wait(20)
+
 
 @contextmanager
 def engine(home: Home, backend: str, *arguments: str) -> Iterator[EngineProcess]:
@@ -180,8 +186,7 @@ def test_f35_a_bug_of_ours(own_home: Home, seen: Seen) -> None:
     with engine(own_home, "process", "crash") as crashed:
         [call_id] = crashed.hear()
         kind, words, took = crashed.hear()
-        crashed.process.stdin.close()  # type: ignore[union-attr]  # it is a pipe
-        code = crashed.process.wait(10)
+        code = crashed.end()
         errors = crashed.errors()
     assert (kind, code) == ("CallLost", 1)
     assert "the engine stopped: ZeroDivisionError" in words
@@ -225,8 +230,7 @@ def test_f40_engine_frozen(own_home: Home, seen: Seen) -> None:
         time.sleep(4)  # the fault itself: the engine stands still for so long
         frozen.signal(signal.SIGCONT)
         assert frozen.hear() == ["done", "done"]
-        frozen.process.stdin.close()  # type: ignore[union-attr]  # it is a pipe
-        assert frozen.process.wait(10) == 0
+        assert frozen.end() == 0
     seen("the answer that waited counts, and the next call works")
 
 
@@ -255,8 +259,7 @@ def test_f38_engines_share_a_home(own_home: Home, tmp_path: Path, seen: Seen) ->
         runs = Counter(marks[1].read_text().split())
         for call_id in calls:
             minimodal.FunctionCall.from_id(call_id).cancel()
-        first.process.stdin.close()  # type: ignore[union-attr]  # it is a pipe
-        assert first.process.wait(10) == 0
+        assert first.end() == 0
     assert runs == dict.fromkeys(calls, 2), "each of the dead engine's calls ran once more"
     assert len(marks[0].read_text().split()) == 2, "a live engine's calls are its own"
     seen(f"taken over once, after {took:.1f} s")

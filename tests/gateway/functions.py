@@ -170,6 +170,16 @@ class Everything:
         await send({"type": "http.response.start", "status": 200, "headers": head})
         await send({"type": "http.response.body", "body": b"less"})
 
+    async def short_stream(self, scope, receive, send) -> None:
+        head = [(b"content-length", b"100")]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        await send({"type": "http.response.body", "body": b"less", "more_body": True})
+        await send({"type": "http.response.body", "body": b"than that"})
+
+    async def header(self, scope, receive, send) -> None:
+        name, value = json.loads(await body_of(receive))
+        await plain(send, b"", headers=[(name.encode(), value.encode())])
+
     async def long(self, scope, receive, send) -> None:
         head = [(b"content-length", b"3")]
         await send({"type": "http.response.start", "status": 200, "headers": head})

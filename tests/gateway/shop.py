@@ -7,7 +7,9 @@ import asyncio
 import minimodal
 
 app = minimodal.App("shop")
-image = minimodal.Image.debian_slim().pip_install("fastapi", "python-multipart", "flask")
+image = minimodal.Image.debian_slim().pip_install(
+    "fastapi", "python-multipart", "flask", "uvicorn", "websockets"
+)
 
 
 def make_fastapi():
@@ -94,13 +96,25 @@ def make_starlette():
     from starlette.middleware import Middleware
     from starlette.middleware.gzip import GZipMiddleware
     from starlette.requests import Request
-    from starlette.responses import JSONResponse, Response
-    from starlette.routing import Mount, Route
+    from starlette.responses import JSONResponse, Response, StreamingResponse
+    from starlette.routing import Mount, Route, WebSocketRoute
+    from starlette.websockets import WebSocket
 
     async def echo(request: Request) -> Response:
         body = await request.body()
         kind = request.headers.get("content-type", "application/octet-stream")
         return Response(body, media_type=kind)
+
+    async def nothing(request: Request) -> Response:
+        return Response(status_code=204)
+
+    async def stream(request: Request) -> Response:
+        async def parts():
+            for n in range(5):
+                yield f"part {n}\n"
+                await asyncio.sleep(0.01)
+
+        return StreamingResponse(parts(), media_type="text/plain")
 
     async def query(request: Request) -> Response:
         return JSONResponse({"items": request.query_params.multi_items(), "path": request.url.path})
@@ -108,9 +122,63 @@ def make_starlette():
     async def big(request: Request) -> Response:
         return Response("z" * 100_000, media_type="text/plain")
 
+    told: list[list[object]] = []  # how WebSockets ended, as the app saw it
+
+    async def how(request: Request) -> Response:
+        return JSONResponse(told)
+
+    async def talk(socket: WebSocket) -> None:
+        """Says each message back, and does what its path or a word asks for."""
+        wishes = socket.query_params
+        if "refuse" in wishes:
+            await socket.close(1008, "not you")
+            return
+        if "deny" in wishes:
+            denial = Response(b"a teapot", 418, {"x-reason": "tea"}, "text/plain")
+            await socket.send_denial_response(denial)
+            return
+        if "raise" in wishes:
+            raise ValueError("before the handshake")
+        if "leave" in wishes:
+            return
+        known = [each for each in socket.scope["subprotocols"] if each.startswith("v")]
+        await socket.accept(known[-1] if known else None, [(b"x-made-by", b"shop"), (b"x-b", b"2")])
+        while True:
+            message = await socket.receive()
+            if message["type"] == "websocket.disconnect":
+                told.append([message["code"], message.get("reason")])
+                return
+            text = message.get("text")
+            if text is None:
+                await socket.send_bytes(message["bytes"])
+            elif text.startswith("close "):
+                await socket.close(int(text.split()[1]), text.partition(" because ")[2])
+            elif text == "raise":
+                raise ValueError("after the handshake")
+            elif text == "leave":
+                return
+            elif text == "scope":
+                await socket.send_json(shown(socket.scope))
+            elif text.startswith("fill "):
+                await socket.send_bytes(b"z" * int(text.split()[1]))
+            else:
+                await socket.send_text(text)
+
+    def shown(scope: dict) -> dict:
+        plain = {name: scope[name] for name in ("type", "http_version", "scheme", "path")}
+        plain |= {name: scope[name].decode() for name in ("raw_path", "query_string")}
+        plain["subprotocols"] = list(scope["subprotocols"])
+        plain["headers"] = [[k.decode(), v.decode("latin-1")] for k, v in scope["headers"]]
+        return plain
+
     routes = [
+        WebSocketRoute("/talk", talk),
+        Mount("/under/way", routes=[WebSocketRoute("/talk", talk)]),
+        Route("/how", how),
         Route("/echo", echo, methods=["POST", "PUT"]),
         Route("/query", query),
+        Route("/nothing", nothing),
+        Route("/stream", stream),
         Route("/big", big),
         Mount("/under", routes=[Route("/query", query)]),
     ]
@@ -169,6 +237,20 @@ def star():
 @minimodal.wsgi_app(label="flask")
 def flask():
     return make_flask()
+
+
+@app.function(image=image)
+@minimodal.concurrent(max_inputs=10)
+@minimodal.web_server(8966, label="served")
+def served():
+    import threading
+
+    import uvicorn
+
+    options = {"host": "127.0.0.1", "port": 8966, "log_level": "error", "server_header": False}
+    threading.Thread(
+        target=uvicorn.run, args=(make_starlette(),), kwargs=options, daemon=True
+    ).start()
 
 
 @app.function(image=image)

@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-
 import httpx
 import pytest
 from websockets.sync.client import connect
 
-from minimodal.config import load_config
-from minimodal.errors import ImageBuildError
-from minimodal.host import Host
-from tests.gateway import shop
+from tests.gateway.conftest import needs_frameworks
 
-pytestmark = [
-    pytest.mark.timeout(180),
-    pytest.mark.skipif(
-        any(importlib.util.find_spec(name) is None for name in ("fastapi", "flask")),
-        reason="fastapi and flask are not installed here",
-    ),
-]
+pytestmark = [pytest.mark.timeout(180), needs_frameworks]
 
 FILE = {"file": ("a.bin", b"\x00\xff" * 50_000, "application/octet-stream")}
 
@@ -55,6 +39,24 @@ REQUESTS = [
     ("star", "GET", "/big", {"headers": {"Accept-Encoding": "gzip"}}),
     ("star", "GET", "/big", {"headers": {"Accept-Encoding": "identity"}}),
     ("star", "DELETE", "/echo", {}),
+    ("star", "GET", "/nothing", {}),
+    ("star", "GET", "/stream", {}),
+    *(
+        ("served", *request)  # Starlette under uvicorn inside the container, behind @web_server
+        for request in [
+            ("POST", "/echo", {"content": b"abc", "headers": {"content-type": "text/x-test"}}),
+            ("PUT", "/echo", {"content": b"z" * 1_000_000}),
+            ("GET", "/query?a=1&a=2&b=%C3%BC", {}),
+            ("GET", "/under/query?x", {}),
+            ("GET", "/under%2Fquery", {}),
+            ("GET", "/big", {"headers": {"Accept-Encoding": "gzip"}}),
+            ("HEAD", "/big", {"headers": {"Accept-Encoding": "identity"}}),
+            ("DELETE", "/echo", {}),
+            ("OPTIONS", "/echo", {}),
+            ("GET", "/nothing", {}),
+            ("GET", "/stream", {}),
+        ]
+    ),
     ("flask", "GET", "/hello/w%C3%B6rld?q=%C3%BC", {}),
     ("flask", "POST", "/form", {"data": {"a": ["1", "2"], "b": "ü"}}),
     ("flask", "POST", "/upload", {"files": FILE}),
@@ -69,48 +71,18 @@ REQUESTS = [
 NOT_COMPARED = {"date", "server", "connection", "transfer-encoding"}
 
 
-@pytest.fixture(scope="module")
-def gateway(leaves_nothing: str) -> Iterator[int]:
-    with Host(load_config({"backend": leaves_nothing, "port": 0})) as host:
-        try:
-            with shop.app.run():
-                yield host.door.port
-        except ImageBuildError as error:
-            pytest.skip(f"the apps' packages cannot be installed here: {error}")
-
-
-@pytest.fixture(scope="module")
-def plain(leaves_nothing: str) -> Iterator[dict[str, int]]:
-    """The port of each app under a plain server. It listens before its server is there to answer."""
-    ports, processes = {}, []
-    script = str(Path(__file__).with_name("plain_server.py"))
-    for name in ("fast", "star", "flask"):
-        with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
-            ports[name] = server.getsockname()[1]
-            command = [sys.executable, script, name, str(server.fileno())]
-            processes.append(
-                subprocess.Popen(command, stderr=subprocess.DEVNULL, pass_fds=[server.fileno()])
-            )
-    try:
-        yield ports
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-
-
 @pytest.mark.parametrize(("app", "method", "path", "options"), REQUESTS)
 def test_the_same_answer(
-    gateway: int,
+    shop_port: int,
     plain: dict[str, int],
     app: str,
     method: str,
     path: str,
     options: dict[str, object],
 ) -> None:
-    host = f"{app}.localhost:{gateway}"  # an app may put it into its answer
+    host = f"{app}.localhost:{shop_port}"  # an app may put it into its answer
     answers = []
-    for port in (plain[app], gateway):
+    for port in (plain["star" if app == "served" else app], shop_port):
         with httpx.Client(timeout=170) as client:  # the first waits for a start
             request = client.build_request(method, f"http://127.0.0.1:{port}{path}", **options)  # type: ignore[arg-type]  # of several kinds
             request.headers["Host"] = host
@@ -128,9 +100,9 @@ def headers(answer: httpx.Response) -> list[tuple[str, str]]:
     return sorted((k, ", ".join(sorted(v.split(", "))) if k == "allow" else v) for k, v in items)
 
 
-def test_the_same_websocket(gateway: int, plain: dict[str, int]) -> None:
+def test_the_same_websocket(shop_port: int, plain: dict[str, int]) -> None:
     said = []
-    for url in (f"ws://127.0.0.1:{plain['fast']}/ws", f"ws://127.0.0.1:{gateway}/fast/ws"):
+    for url in (f"ws://127.0.0.1:{plain['fast']}/ws", f"ws://127.0.0.1:{shop_port}/fast/ws"):
         with connect(url) as socket:
             for word in ("one", "zwölf", "x" * 100_000):
                 socket.send(word)
@@ -138,8 +110,8 @@ def test_the_same_websocket(gateway: int, plain: dict[str, int]) -> None:
     assert said[:3] == said[3:]
 
 
-def test_a_fastapi_endpoint(gateway: int) -> None:
-    with httpx.Client(base_url=f"http://localhost:{gateway}", timeout=60) as client:
+def test_a_fastapi_endpoint(shop_port: int) -> None:
+    with httpx.Client(base_url=f"http://localhost:{shop_port}", timeout=60) as client:
         assert client.post("/point?x=1&y=4").json() == {"sum": 5}
         answer = client.post("/point?x=1", headers={"Origin": "http://elsewhere.example"})
         assert answer.json() == {"sum": 3}
@@ -149,8 +121,8 @@ def test_a_fastapi_endpoint(gateway: int) -> None:
         assert client.get("/point").status_code == 405
 
 
-def test_a_fastapi_endpoint_of_a_class(gateway: int) -> None:
-    with httpx.Client(base_url=f"http://localhost:{gateway}", timeout=60) as client:
+def test_a_fastapi_endpoint_of_a_class(shop_port: int) -> None:
+    with httpx.Client(base_url=f"http://localhost:{shop_port}", timeout=60) as client:
         assert client.get("/till?amount=3").json() == {"takings": 6}
         assert client.get("/till?amount=3&factor=10").json() == {"takings": 30}
         assert client.get("/till?amount=1").json() == {"takings": 8}
@@ -158,7 +130,7 @@ def test_a_fastapi_endpoint_of_a_class(gateway: int) -> None:
         assert "factor" in client.get("/till?amount=1&factor=x").text
 
 
-def test_a_fastapi_endpoint_without_fastapi_says_what_to_do(gateway: int) -> None:
-    answer = httpx.get(f"http://localhost:{gateway}/without", timeout=60)
+def test_a_fastapi_endpoint_without_fastapi_says_what_to_do(shop_port: int) -> None:
+    answer = httpx.get(f"http://localhost:{shop_port}/without", timeout=60)
     assert answer.status_code == 500
     assert "pip_install" in answer.text

@@ -10,7 +10,7 @@ import pytest
 from minimodal.config import load_config
 from minimodal.host import Host
 from tests.images.lab import Lab
-from tests.leftovers import Leftovers
+from tests.leftovers import nothing_left
 
 BACKENDS = [
     pytest.param("bubblewrap", marks=pytest.mark.bubblewrap),
@@ -20,9 +20,6 @@ BACKENDS = [
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def lab(request: pytest.FixtureRequest, home: Path) -> Iterator[Lab]:
-    docker = request.param == "docker"
-    before = Leftovers.now(docker)
-    with Host(load_config({"backend": request.param})) as host:
-        yield Lab(host, request.param)
-    left = before.left_behind(docker)
-    assert not left, "left behind:\n" + "\n".join(left)
+    with nothing_left(request.param == "docker"):
+        with Host(load_config({"backend": request.param})) as host:
+            yield Lab(host, request.param)

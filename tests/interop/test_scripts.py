@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import minimodal
-from minimodal.compat import ABSENT, GONE, REFUSED, SAFE
+from minimodal.compat import ABSENT, ABSENT_METHODS, GONE, REFUSED, SAFE
 from minimodal.errors import InvalidError
 from tests.cli.conftest import Program
 
@@ -173,6 +173,10 @@ def test_names_that_cannot_be_here_are_imported_and_refused_when_used() -> None:
         for use in uses:
             with pytest.raises(InvalidError, match=re.escape(why)):
                 use(getattr(minimodal, name))
+    for name, why in ABSENT_METHODS.items():
+        owner, _, method = name.partition(".")
+        with pytest.raises(InvalidError, match=re.escape(f"minimodal has no {name}: {why}")):
+            getattr(getattr(minimodal, owner), method)("x")
 
 
 @pytest.mark.parametrize("name", GONE)

@@ -11,7 +11,7 @@ from minimodal import Secret
 from minimodal.config import load_config
 from minimodal.host import Host
 from tests.conftest import BACKENDS
-from tests.leftovers import Leftovers
+from tests.leftovers import nothing_left
 from tests.objects import functions
 
 once = pytest.mark.parametrize("leaves_nothing", ["process"], indirect=True, scope="module")
@@ -21,11 +21,8 @@ once = pytest.mark.parametrize("leaves_nothing", ["process"], indirect=True, sco
 @pytest.fixture(scope="module", params=BACKENDS)
 def leaves_nothing(request: pytest.FixtureRequest, home: Path) -> Iterator[str]:
     """The check of tests/conftest.py for the module: warm containers outlive a single test."""
-    docker = request.param == "docker"
-    before = Leftovers.now(docker)
-    yield request.param
-    left = before.left_behind(docker)
-    assert not left, "left behind by this module:\n" + "\n".join(left)
+    with nothing_left(request.param == "docker"):
+        yield request.param
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from minimodal.errors import (
 from minimodal.host import Host
 from minimodal.volume_paths import FileEntryType
 from tests.conftest import BACKENDS
-from tests.leftovers import Leftovers
+from tests.leftovers import nothing_left
 from tests.objects import functions as f
 from tests.objects.conftest import once
 
@@ -34,10 +34,8 @@ pytestmark = pytest.mark.usefixtures("running")
 
 @pytest.fixture(scope="module", params=BACKENDS[1:])  # plain processes cannot mount
 def leaves_nothing(request: pytest.FixtureRequest, home: Path) -> Iterator[str]:
-    before = Leftovers.now(request.param == "docker")
-    yield request.param
-    left = before.left_behind(request.param == "docker")
-    assert not left, "left behind by this module:\n" + "\n".join(left)
+    with nothing_left(request.param == "docker"):
+        yield request.param
 
 
 def content(volume: Volume, path: str) -> bytes:

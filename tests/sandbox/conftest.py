@@ -11,17 +11,14 @@ from minimodal import Sandbox
 from minimodal.config import load_config
 from minimodal.host import Host
 from tests.conftest import BACKENDS
-from tests.leftovers import Leftovers
+from tests.leftovers import nothing_left
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def leaves_nothing(request: pytest.FixtureRequest, home: Path) -> Iterator[str]:
     """The check of tests/conftest.py for the module; gives the backend's name."""
-    docker = request.param == "docker"
-    before = Leftovers.now(docker)
-    yield request.param
-    left = before.left_behind(docker)
-    assert not left, "left behind by this module:\n" + "\n".join(left)
+    with nothing_left(request.param == "docker"):
+        yield request.param
 
 
 @pytest.fixture(scope="module", autouse=True)

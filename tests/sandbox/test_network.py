@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from urllib.request import urlopen
 
 import pytest
 
 import minimodal
-from minimodal import Sandbox
+from minimodal import Probe, Sandbox, errors
 from minimodal.errors import ConflictError, InvalidError
 from tests.sandbox import functions
 
@@ -95,3 +96,56 @@ def test_forward_outside_a_container() -> None:
         pass
     with pytest.raises(InvalidError, match="65535"):
         minimodal.forward(0)
+
+
+def test_ready_when_its_port_is() -> None:
+    port, waits = (
+        free_port(),
+        "import os, time\nwhile not os.path.exists('go'): time.sleep(0.01)",
+    )
+    box = Sandbox.create(
+        "python3",
+        "-c",
+        waits + SERVER,
+        "127.0.0.1",
+        str(port),
+        readiness_probe=Probe.with_tcp(port),
+    )
+    try:
+        with pytest.raises(errors.TimeoutError, match=f"{box.object_id} was not ready after 0.5 s"):
+            box.wait_until_ready(timeout=0.5)
+        box.exec("touch", "go").wait()
+        box.wait_until_ready(timeout=30)
+        box.wait_until_ready(timeout=0.001)  # known now
+    finally:
+        box.terminate()
+
+
+def test_ready_when_its_program_says_so() -> None:
+    box = Sandbox.create(readiness_probe=Probe.with_exec("test", "-e", "ready", interval_ms=5))
+    other = Sandbox.from_id(box.object_id)
+    with ThreadPoolExecutor(2) as threads:
+        waits = [threads.submit(each.wait_until_ready, timeout=30) for each in (box, other)]
+        box.exec("touch", "ready").wait()
+        assert [each.result() for each in waits] == [None, None]
+    box.terminate()
+
+
+def test_one_that_ends_before_it_is_ready() -> None:
+    box = Sandbox.create("sh", "-c", "exit 3", readiness_probe=Probe.with_exec("false"))
+    with pytest.raises(errors.SandboxTerminatedError, match="its command has ended"):
+        box.wait_until_ready(timeout=30)
+    box.terminate()
+
+
+def test_wrong_probes(box: Sandbox) -> None:
+    with pytest.raises(InvalidError, match="has no probe: give Sandbox"):
+        box.wait_until_ready()
+    with pytest.raises(InvalidError, match="65535"):
+        Probe.with_tcp(0)
+    with pytest.raises(InvalidError, match="as texts"):
+        Probe.with_exec()
+    with pytest.raises(InvalidError, match="milliseconds above 0"):
+        Probe.with_tcp(80, interval_ms=0)
+    with pytest.raises(InvalidError, match="readiness_probe is a Probe"):
+        Sandbox.create(readiness_probe=80)  # type: ignore[arg-type]  # on purpose
