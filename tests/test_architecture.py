@@ -18,8 +18,8 @@ ROOMS = {
         engine_lock errors exception
         face failpoints
         home
-        landing layers
-        pickling protocols
+        kinds landing layers
+        option_records pickling protocols
         spec_types
         tracebacks types
         wire
@@ -34,7 +34,7 @@ ROOMS = {
         localfiles lookup
         mapping methods
         named
-        options
+        option_types options
         parameters parts policy queue
         recipe recipe_files recipe_function retries runner
         sandbox sandbox_files sandbox_process sandbox_spec schedule secret server shared shared_keys shared_queue source_imports sources specs stream_type
