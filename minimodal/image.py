@@ -480,10 +480,10 @@ class Image:
         force_build: bool,
     ) -> Image:
         """Packages, and what requirement files list; nothing at all is no step."""
-        from .recipe_files import Requirements
-
         step: Step = Ready(options, secrets_of(secrets))
         if files:
+            from .recipe_files import Requirements
+
             step = Requirements(tuple(map(Path, files)), options, secrets_of(secrets))
         return self._step(step, force_build) if files or options.packages else self
 
