@@ -487,11 +487,12 @@ class Image:
         gpu: Gpu,
     ) -> Image:
         """Packages, and what requirement files list; nothing at all is no step."""
+        given = options, secrets_of(secrets)
+        if not files:
+            return self._step(Ready(*given), force_build, gpu) if options.packages else self
         from .recipe_files import Requirements
 
-        given = options, secrets_of(secrets)
-        step: Step = Requirements(tuple(map(Path, files)), *given) if files else Ready(*given)
-        return self._step(step, force_build, gpu) if files or options.packages else self
+        return self._step(Requirements(tuple(map(Path, files)), *given), force_build, gpu)
 
     def _add(self, step: Copy | PythonSource, copy: bool) -> Image:
         if copy:

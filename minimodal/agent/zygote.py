@@ -46,6 +46,7 @@ class Zygote:
         debugger.install(bool(self._start.fields.get("interactive")))
         try:
             self._target = load(self._start, self._path)
+            _preload(self._start, self._target)
             terminal.input_ended("")
         except BaseException as error:
             self._supervisor.send(Kind.FAILED, 0, *failed(error))
@@ -118,6 +119,16 @@ class Zygote:
             if slot is not None:
                 code = os.waitstatus_to_exitcode(status)
                 self._supervisor.send(Kind.EXITED, slot, exit_fields(code))
+
+
+def _preload(start: Start, target: Target) -> None:
+    """asyncio is half of a cold start: imported here it is not imported again after each fork."""
+    from .executor import runs_on_loop
+
+    if runs_on_loop(start, target):
+        from . import concurrent
+
+        del concurrent
 
 
 def failed(error: BaseException) -> tuple[str, Payload | None]:
