@@ -7,7 +7,6 @@ called; in a container the same names are bound to the instance that lives there
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import threading
 from collections.abc import Callable
@@ -26,13 +25,15 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .app import App
-    from .options import ClsOptions
+    from .option_types import ClsOptions
     from .protocols import Client
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
 L = TypeVar("L", covariant=True)
 T = TypeVar("T")
+
+KIND = "__minimodal_kind__"  # of a class: what it becomes, if not a Cls
 
 
 class Cls(Callee, Generic[T]):
@@ -329,6 +330,8 @@ class _ObjectCallee(Callee):
         elif not args and not kwargs:
             return await cls._key(client)
         else:
+            import hashlib
+
             payload = pickling.dumps((args, kwargs), f"an argument of {cls.name}")
             parts = b"".join([payload.data, *map(bytes, payload.buffers)])
             arguments = Arguments(hashlib.sha256(parts).hexdigest(), payload)
@@ -430,7 +433,8 @@ def decorate(app: App, given: ClsOptions) -> Callable[[type[T]], Cls[T]]:
             raise InvalidError(f"{raw.name} is decorated with @app.cls twice")
         if not inspect.isclass(raw):
             raise InvalidError(f"@app.cls() decorates a class, not {raw!r}: use @app.function()")
-        cls = Cls(raw, app, raw.__name__, options, shape=_shape(raw))
+        kind: type[Cls[T]] = getattr(raw, KIND, Cls)
+        cls = kind(raw, app, raw.__name__, options, shape=_shape(raw))
         app._register(cls, app.registered_classes)
         return cls
 

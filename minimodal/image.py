@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
-from .compat import Absent
+from .compat import Absent, check_build_gpu
 from .errors import InvalidError
 from .face import both
 from .ignore import NON_PYTHON_FILES, FilePatternMatcher, Ignore, ignore_from
@@ -40,7 +41,6 @@ from .layers import (
     ImageSpec,
     PipInstall,
     RunCommands,
-    RunFunction,
     SetEnv,
     Shell,
     UvSync,
@@ -58,6 +58,7 @@ __all__ = ["FilePatternMatcher", "Image"]
 Secrets = Sequence[HasSecretId] | None
 Env = Mapping[str, str | None] | None
 Packages = str | Sequence[str]
+Gpu = str | Sequence[str] | None
 
 
 class Image:
@@ -94,8 +95,8 @@ class Image:
     def debian_slim(python_version: str | None = None, force_build: bool = False) -> Image:
         """Debian with Python `python_version`, such as "3.11"; by default the version that runs here."""
         version = check_version("python_version", python_version)
-        step = Ready(Base(f"python:{version}-slim", python=version))
-        return Image((step,), (), 0 if force_build else None)
+        base = Ready(Base(f"python:{version}-slim", python=version))
+        return Image((base,), (), 0 if force_build else None)
 
     @staticmethod
     def from_registry(
@@ -115,8 +116,7 @@ class Image:
                 f"from_registry takes an image's tag, such as 'python:3.11-slim'; got {tag!r}"
             )
         base = Base(tag.strip(), python_of_tag(tag), added_python(add_python))
-        first = Ready(base, secrets_of([secret]))
-        image = Image((first,), (), 0 if force_build else None)
+        image = Image((Ready(base, secrets_of([secret])),), (), 0 if force_build else None)
         return image.dockerfile_commands(*setup_dockerfile_commands)
 
     @staticmethod
@@ -124,6 +124,7 @@ class Image:
         path: str | os.PathLike[str],
         *,
         force_build: bool = False,
+        gpu: Gpu = None,
         context_dir: str | os.PathLike[str] | None = None,
         env: Env = None,
         secrets: Secrets = None,
@@ -139,6 +140,7 @@ class Image:
         """
         from .recipe_files import docker_step
 
+        check_build_gpu(gpu)
         step = docker_step(Path(path), context_dir, env, secrets, build_args, ignore, add_python)
         return Image((step,), (), 0 if force_build else None)
 
@@ -151,6 +153,7 @@ class Image:
         pre: bool = False,
         extra_options: str = "",
         force_build: bool = False,
+        gpu: Gpu = None,
         env: Env = None,
         secrets: Secrets = None,
     ) -> Image:
@@ -159,7 +162,7 @@ class Image:
         options = pip_options(
             names, index_url, extra_index_url, find_links, pre, extra_options, env
         )
-        return self._install(options, (), secrets, force_build)
+        return self._install(options, (), secrets, force_build, gpu)
 
     def uv_pip_install(
         self,
@@ -172,6 +175,7 @@ class Image:
         extra_options: str = "",
         uv_version: str | None = None,
         force_build: bool = False,
+        gpu: Gpu = None,
         env: Env = None,
         secrets: Secrets = None,
     ) -> Image:
@@ -182,7 +186,7 @@ class Image:
         options = pip_options(
             names, index_url, extra_index_url, find_links, pre, extra_options, env
         )
-        return self._install(options, files, secrets, force_build)
+        return self._install(options, files, secrets, force_build, gpu)
 
     def pip_install_from_requirements(
         self,
@@ -194,12 +198,13 @@ class Image:
         pre: bool = False,
         extra_options: str = "",
         force_build: bool = False,
+        gpu: Gpu = None,
         env: Env = None,
         secrets: Secrets = None,
     ) -> Image:
         """Install what the local file `requirements_txt` lists; it is built again when that changes."""
         options = pip_options((), index_url, extra_index_url, find_links, pre, extra_options, env)
-        return self._install(options, (requirements_txt,), secrets, force_build)
+        return self._install(options, (requirements_txt,), secrets, force_build, gpu)
 
     def pip_install_from_pyproject(
         self,
@@ -212,6 +217,7 @@ class Image:
         pre: bool = False,
         extra_options: str = "",
         force_build: bool = False,
+        gpu: Gpu = None,
         env: Env = None,
         secrets: Secrets = None,
     ) -> Image:
@@ -222,13 +228,14 @@ class Image:
         groups = strings(method, "optional_dependencies", optional_dependencies)
         options = pip_options((), index_url, extra_index_url, find_links, pre, extra_options, env)
         step = Pyproject(Path(pyproject_toml), groups, options, secrets_of(secrets))
-        return self._step(step, force_build)
+        return self._step(step, force_build, gpu)
 
     def uv_sync(
         self,
         uv_project_dir: str | os.PathLike[str] = "./",
         *,
         force_build: bool = False,
+        gpu: Gpu = None,
         groups: Sequence[str] | None = None,
         extras: Sequence[str] | None = None,
         frozen: bool = True,
@@ -252,12 +259,14 @@ class Image:
             extra_options,
             env_items("env", env),
         )
-        return self._step(Project(Path(uv_project_dir), sync, secrets_of(secrets)), force_build)
+        step = Project(Path(uv_project_dir), sync, secrets_of(secrets))
+        return self._step(step, force_build, gpu)
 
     def apt_install(
         self,
         *packages: Packages,
         force_build: bool = False,
+        gpu: Gpu = None,
         env: Env = None,
         secrets: Secrets = None,
     ) -> Image:
@@ -266,7 +275,7 @@ class Image:
         if not names:
             return self
         layer = AptInstall(names, env_items("env", env))
-        return self._step(Ready(layer, secrets_of(secrets)), force_build)
+        return self._step(Ready(layer, secrets_of(secrets)), force_build, gpu)
 
     def run_commands(
         self,
@@ -274,13 +283,14 @@ class Image:
         env: Env = None,
         secrets: Secrets = None,
         force_build: bool = False,
+        gpu: Gpu = None,
     ) -> Image:
         """Run shell commands in the image. Secrets are visible to the step and never kept."""
         lines = strings("run_commands", "commands", commands)
         if not lines:
             return self
         layer = RunCommands(lines, env_items("env", env))
-        return self._step(Ready(layer, secrets_of(secrets)), force_build)
+        return self._step(Ready(layer, secrets_of(secrets)), force_build, gpu)
 
     def dockerfile_commands(
         self,
@@ -289,6 +299,7 @@ class Image:
         secrets: Secrets = None,
         context_dir: str | os.PathLike[str] | None = None,
         force_build: bool = False,
+        gpu: Gpu = None,
         ignore: Sequence[str] | Ignore | None = None,
         build_args: Mapping[str, str] | None = None,
     ) -> Image:
@@ -300,7 +311,7 @@ class Image:
         from .recipe_files import docker_step
 
         step = docker_step(text, context_dir, env, secrets, build_args, ignore)
-        return self._step(step, force_build)
+        return self._step(step, force_build, gpu)
 
     def run_function(
         self,
@@ -311,32 +322,22 @@ class Image:
         volumes: Mapping[str | os.PathLike[str], Any] | None = None,
         timeout: float = 60 * 60,
         force_build: bool = False,
+        gpu: Gpu = None,
+        cpu: Any = None,
+        memory: Any = None,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Image:
         """Run the function `raw_f` while building, with `volumes`, and keep the files that it leaves.
 
-        It is called with `args` and `kwargs` and may take `timeout` seconds. It runs again when its
-        source, what it refers to in its module, or its arguments change.
+        It is called with `args` and `kwargs` and may take `timeout` seconds; a build has what the
+        machine has of `cpu` and `memory`. It runs again when its source, what it refers to in its
+        module, or its arguments change.
         """
-        from .recipe_function import FunctionStep
+        from .recipe_function import function_step
 
-        if not callable(raw_f) or not hasattr(raw_f, "__code__"):
-            raise InvalidError(
-                f"run_function takes a plain Python function, not {type(raw_f).__name__}; give it the "
-                "function without @app.function"
-            )
-        if timeout <= 0:
-            raise InvalidError(f"run_function: timeout must be above 0 seconds, not {timeout}")
-        mounted = tuple(
-            (check_remote_path("run_function(volumes=)", str(path)), volume)
-            for path, volume in (volumes or {}).items()
-        )
-        layer = RunFunction("", "", "", env=env_items("env", env), timeout=float(timeout))
-        step = FunctionStep(
-            raw_f, tuple(args), dict(kwargs or {}), layer, secrets_of(secrets), mounted
-        )
-        return self._step(step, force_build)
+        step = function_step(raw_f, args, kwargs, env, secrets, volumes, timeout)
+        return self._step(step, force_build, gpu)
 
     def env(self, vars: Mapping[str, str] | None = None, /, **more: str) -> Image:
         """Set the environment variables in `vars` and `more`: `.env({"A": "1"})` or `.env(A="1")`."""
@@ -438,10 +439,9 @@ class Image:
         count = len(self._steps) + len(self._mounts)
         steps, adds = enumerate(self._steps, 1), enumerate(self._mounts, len(self._steps) + 1)
         layers = tuple(read_step(n, count, step.layer, home) for n, step in steps)
-        read = [read_step(n, count, step.mounts, home) for n, step in adds]
-        mounts = tuple(mount for found in read for mount in found)
+        mounts = (read_step(n, count, step.mounts, home) for n, step in adds)
         force = 0 if forced() else self._force_from
-        return ImageSpec(layers, mounts, force, self._recipe())
+        return ImageSpec(layers, tuple(chain.from_iterable(mounts)), force, self._recipe())
 
     def digest(self) -> str:
         """The digest of what is built: equal images have equal digests. Mounted files don't count."""
@@ -465,7 +465,8 @@ class Image:
     def _recipe(self) -> str:
         return recipe_key(self._steps + self._mounts)
 
-    def _step(self, step: Step, force_build: bool = False) -> Image:
+    def _step(self, step: Step, force_build: bool = False, gpu: Gpu = None) -> Image:
+        check_build_gpu(gpu)
         if self._mounts:
             raise InvalidError(
                 "a build step follows add_local_*. Files added without copy=True are put in when a "
@@ -483,14 +484,14 @@ class Image:
         files: Sequence[str | os.PathLike[str]],
         secrets: Secrets,
         force_build: bool,
+        gpu: Gpu,
     ) -> Image:
         """Packages, and what requirement files list; nothing at all is no step."""
         from .recipe_files import Requirements
 
-        step: Step = Ready(options, secrets_of(secrets))
-        if files:
-            step = Requirements(tuple(map(Path, files)), options, secrets_of(secrets))
-        return self._step(step, force_build) if files or options.packages else self
+        given = options, secrets_of(secrets)
+        step: Step = Requirements(tuple(map(Path, files)), *given) if files else Ready(*given)
+        return self._step(step, force_build, gpu) if files or options.packages else self
 
     def _add(self, step: Copy | PythonSource, copy: bool) -> Image:
         if copy:

@@ -7,7 +7,6 @@ by path or time; `LocalFile.source` only says where to read the bytes from.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -195,6 +194,8 @@ class ImageSpec:
 
 def layer_digest(parent: str, layer: Layer) -> str:
     """sha256 of the parent's digest, the layer's kind and its content; host paths left out."""
+    import hashlib  # loads a large library: not in a container, which takes no digests
+
     content = _without_host_paths(asdict(layer))
     if isinstance(layer, RunFunction):
         # A cloudpickle's bytes differ from run to run, and the snapshot holds unrelated files too.

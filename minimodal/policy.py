@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import zoneinfo
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -175,9 +174,12 @@ def concurrent(
     """Let one container work on several inputs at once; below `@app.function` or `@app.cls`.
 
     Async functions run as tasks of one loop, others in threads. The autoscaler aims at
-    `target_inputs` per container and lets bursts grow to `max_inputs`. Raises InvalidError.
+    `target_inputs` per container and lets bursts grow to `max_inputs`, which is the same if not given.
+    Raises InvalidError.
     """
     _parentheses("concurrent", "max_inputs=10", _no_parentheses)
+    if max_inputs is None:
+        max_inputs = target_inputs
     check_concurrency("@concurrent", max_inputs, target_inputs)
 
     def decorate(function: T) -> T:
@@ -279,6 +281,8 @@ def _timezone(name: object) -> str:
     # A slim image may lack the data, and nothing is computed there: the host has checked.
     if name == "UTC" or not context.is_local():
         return name
+    import zoneinfo
+
     try:
         zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:

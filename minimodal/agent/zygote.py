@@ -133,7 +133,7 @@ def failed(error: BaseException) -> tuple[str, Payload | None]:
 
 def _end_with_parent() -> None:
     """Where no pid namespace ends us all: a user's code may run, or hang, when its engine is killed."""
-    if sys.platform == "linux" and "MINIMODAL_SOURCES_DIR" in os.environ:
+    if sys.platform == "linux" and "MINIMODAL_CONTAINER_ID" in os.environ:  # the process backend's
         import ctypes
 
         pr_set_pdeathsig = 1
