@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from . import context
 from .decorators import FunctionDecorator, LocalEntrypoint, check_web
-from .errors import InvalidError
+from .errors import InvalidError, NotFoundError
 from .face import BothContext, both, both_function
 from .function import Function, endpoint_of
-from .lookup import find_app
 from .options import check
 from .types import new_id
 
@@ -28,13 +27,35 @@ if TYPE_CHECKING:
 
     from .cls import Cls
     from .image import Image
-    from .options import ClsOptions, FunctionOptions
+    from .option_types import ClsOptions, FunctionOptions
     from .protocols import Client
     from .server import Server as ServerClass
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+
+
+async def _find(
+    name: str,
+    *,
+    client: Any = None,
+    environment_name: str | None = None,
+    create_if_missing: bool = False,
+) -> App:
+    """A handle to the app `name` of this home, for `Sandbox.create(app=…)`; it has no functions.
+
+    Raises NotFoundError where none of that name is deployed or runs, unless `create_if_missing`.
+    """
+    del client, environment_name  # there is one of each
+    app = App(name)
+    if not create_if_missing:
+        reply = await context.ask("app.list")
+        if not any(each["name"] == name for each in reply.fields["apps"]):
+            raise NotFoundError(
+                f"no app {name!r} is deployed or runs in this home; create_if_missing=True makes one"
+            )
+    return app
 
 
 class App:
@@ -249,7 +270,7 @@ class App:
             self._tags = {**other._tags, **self._tags}
         return self
 
-    lookup = both_function(find_app)
+    lookup = both_function(_find)
 
     @both
     async def set_tags(self, tags: Mapping[str, str]) -> None:

@@ -7,7 +7,6 @@ called; in a container the same names are bound to the instance that lives there
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import threading
 from collections.abc import Callable
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .app import App
-    from .options import ClsOptions
+    from .option_types import ClsOptions
     from .protocols import Client
 
 P = ParamSpec("P")
@@ -331,6 +330,8 @@ class _ObjectCallee(Callee):
         elif not args and not kwargs:
             return await cls._key(client)
         else:
+            import hashlib
+
             payload = pickling.dumps((args, kwargs), f"an argument of {cls.name}")
             parts = b"".join([payload.data, *map(bytes, payload.buffers)])
             arguments = Arguments(hashlib.sha256(parts).hexdigest(), payload)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from .errors import InvalidError
-from .function import Function, endpoint_of, is_generator_function
+from .function import Function, endpoint_of
+from .kinds import is_generator
 from .options import check
 
 if TYPE_CHECKING:
     from .app import App
-    from .options import FunctionOptions
+    from .option_types import FunctionOptions
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -51,7 +51,7 @@ class FunctionDecorator:
     def __call__(self, raw: Callable[P, R]) -> Function[P, R, R]: ...
 
     def __call__(self, raw: Any) -> Any:
-        if inspect.isclass(raw):
+        if isinstance(raw, type):
             raise TypeError(f"{raw.__name__} is a class: use @app.cls()")
         if isinstance(raw, Function) and raw._implicit:
             self._app.registered_functions.pop(raw.name, None)
@@ -63,7 +63,7 @@ class FunctionDecorator:
         options = self._options
         generator = options.is_generator
         if generator is None:
-            generator = is_generator_function(raw)
+            generator = is_generator(raw)
         if generator and options.retries is not None:
             raise InvalidError(f"{raw.__name__} is a generator: retries would repeat its items")
         if options.schedule is not None:
@@ -89,6 +89,8 @@ def check_web(function: Function[..., Any, Any]) -> None:
 
 
 def _require_no_arguments(raw: Callable[..., Any]) -> None:
+    import inspect
+
     for parameter in inspect.signature(raw).parameters.values():
         empty = parameter.default is parameter.empty
         if empty and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):

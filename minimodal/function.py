@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import AsyncIterable, Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .app import App
-    from .options import ClsOptions
+    from .option_types import ClsOptions
     from .protocols import Client
     from .types import WebEndpoint
 
@@ -86,6 +85,8 @@ class Function(Callee, MapMethods[P, R], Generic[P, R, L]):
         return f"<Function {self._name}>"
 
     def _repr_html_(self) -> str:
+        import inspect
+
         from .display import card, options_of
 
         signature = str(inspect.signature(self.raw)) if self.raw is not None else ""
@@ -305,10 +306,6 @@ class _LazyStream(Generic[T]):
     async def close(self) -> None:
         if self._reader is not None:
             await self._reader.close()
-
-
-def is_generator_function(raw: Callable[..., Any]) -> bool:
-    return inspect.isgeneratorfunction(raw) or inspect.isasyncgenfunction(raw)
 
 
 def endpoint_of(raw: object) -> WebEndpoint | None:

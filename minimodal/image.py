@@ -66,8 +66,9 @@ class Image:
 
     Steps take `env` and `secrets`, which only the step sees, and `force_build=True`, which builds it and
     all that follows anew. Steps that install packages take uv's options `index_url`,
-    `extra_index_url`, `find_links`, `pre` and `extra_options`; `uv_version` is refused. A wrong argument
-    raises InvalidError at once, a step that fails ImageBuildError when the image is first used.
+    `extra_index_url`, `find_links`, `pre` and `extra_options`; `uv_version` is refused, and so is `gpu`:
+    a build has none, and what the machine has of cores and MiB. A wrong argument raises InvalidError at
+    once, a step that fails ImageBuildError when the image is first used.
     """
 
     __slots__ = ("_force_from", "_mounts", "_steps")
@@ -330,9 +331,8 @@ class Image:
     ) -> Image:
         """Run the function `raw_f` while building, with `volumes`, and keep the files that it leaves.
 
-        It is called with `args` and `kwargs` and may take `timeout` seconds; a build has what the
-        machine has of `cpu` and `memory`. It runs again when its source, what it refers to in its
-        module, or its arguments change.
+        It is called with `args` and `kwargs` and may take `timeout` seconds; `cpu` and `memory` are
+        ignored. It runs again when its source, what it refers to in its module, or its arguments change.
         """
         from .recipe_function import function_step
 
@@ -487,11 +487,12 @@ class Image:
         gpu: Gpu,
     ) -> Image:
         """Packages, and what requirement files list; nothing at all is no step."""
+        given = options, secrets_of(secrets)
+        if not files:
+            return self._step(Ready(*given), force_build, gpu) if options.packages else self
         from .recipe_files import Requirements
 
-        given = options, secrets_of(secrets)
-        step: Step = Requirements(tuple(map(Path, files)), *given) if files else Ready(*given)
-        return self._step(step, force_build, gpu) if files or options.packages else self
+        return self._step(Requirements(tuple(map(Path, files)), *given), force_build, gpu)
 
     def _add(self, step: Copy | PythonSource, copy: bool) -> Image:
         if copy:

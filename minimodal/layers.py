@@ -7,7 +7,6 @@ by path or time; `LocalFile.source` only says where to read the bytes from.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -38,6 +37,8 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class PipInstall:
+    """Install Python packages, by name or from requirement files."""
+
     packages: tuple[str, ...] = ()
     requirements: tuple[LocalFile, ...] = ()  # installed with -r, in this order
     index_url: str | None = None
@@ -65,6 +66,8 @@ class UvSync:
 
 @dataclass(frozen=True, slots=True)
 class AptInstall:
+    """Install Debian packages."""
+
     packages: tuple[str, ...]
     env: tuple[tuple[str, str], ...] = ()
     secrets: tuple[str, ...] = ()
@@ -72,6 +75,8 @@ class AptInstall:
 
 @dataclass(frozen=True, slots=True)
 class RunCommands:
+    """Run shell commands."""
+
     commands: tuple[str, ...]
     env: tuple[tuple[str, str], ...] = ()
     secrets: tuple[str, ...] = ()  # secret ids: visible to the step, never in the layer
@@ -79,31 +84,43 @@ class RunCommands:
 
 @dataclass(frozen=True, slots=True)
 class CopyFiles:
+    """Put local files into the image."""
+
     files: tuple[LocalFile, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SetEnv:
+    """Set environment variables, for later steps and in containers."""
+
     env: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Workdir:
+    """Where later steps and containers run."""
+
     path: str
 
 
 @dataclass(frozen=True, slots=True)
 class Entrypoint:
+    """What starts the command of a container."""
+
     command: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Cmd:
+    """The command of a container that is given none."""
+
     command: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Shell:
+    """What runs the commands of later steps."""
+
     command: tuple[str, ...]
 
 
@@ -195,6 +212,8 @@ class ImageSpec:
 
 def layer_digest(parent: str, layer: Layer) -> str:
     """sha256 of the parent's digest, the layer's kind and its content; host paths left out."""
+    import hashlib  # loads a large library: not in a container, which takes no digests
+
     content = _without_host_paths(asdict(layer))
     if isinstance(layer, RunFunction):
         # A cloudpickle's bytes differ from run to run, and the snapshot holds unrelated files too.

@@ -6,16 +6,19 @@ never leaves the directory that was named; pipes, sockets and devices are refuse
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import InvalidError
 from .ignore import Ignore, can_prune
 from .layers import LocalFile
+
+if TYPE_CHECKING:
+    import hashlib
 
 MAX_FILES = 200_000
 COPY_TRIES = 40  # of one file that keeps changing
@@ -32,8 +35,8 @@ def local_file(path: Path, target: str) -> LocalFile:
     except FileNotFoundError:
         raise FileNotFoundError(f"the local file {path} does not exist") from None
     if stat.S_ISLNK(info.st_mode):
-        text = os.fsencode(os.readlink(path))
-        return LocalFile(target, hashlib.sha256(text).hexdigest(), str(path), stat.S_IFLNK | 0o777)
+        digest = _sha256(os.fsencode(os.readlink(path)))
+        return LocalFile(target, digest.hexdigest(), str(path), stat.S_IFLNK | 0o777)
     if not stat.S_ISREG(info.st_mode):
         raise InvalidError(f"{path} is {_kind(info.st_mode)}: add it to ignore=, it cannot travel")
     return LocalFile(target, digest_of(path, info), str(path), readable(info.st_mode))
@@ -51,7 +54,7 @@ def digest_of(path: Path, info: os.stat_result | None = None) -> str:
     known = _known.get(key)
     if known and known[0] == stamp(info):
         return known[1]
-    digest = hashlib.sha256()
+    digest = _sha256()
     with open(path, "rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
@@ -59,6 +62,12 @@ def digest_of(path: Path, info: os.stat_result | None = None) -> str:
     if stamp(after) == stamp(info) and settled(info, now):
         _known[key] = (stamp(info), digest.hexdigest())
     return digest.hexdigest()
+
+
+def _sha256(data: bytes = b"") -> hashlib._Hash:
+    import hashlib  # here and in layers.py: it loads a large library, and containers need none
+
+    return hashlib.sha256(data)
 
 
 def stamp(info: os.stat_result) -> _Stamp:
@@ -77,7 +86,7 @@ def copy_settled(source: Path, target: Path) -> tuple[str, int]:
     happens to the source.
     """
     for _ in range(COPY_TRIES):
-        digest = hashlib.sha256()
+        digest = _sha256()
         with open(source, "rb") as reader, open(target, "wb") as writer:
             before, size = os.fstat(reader.fileno()), 0
             while chunk := reader.read(1 << 20):

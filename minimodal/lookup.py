@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import context
 from .connection import Connection
@@ -18,7 +18,6 @@ from .errors import NotFoundError, NotRunningError
 from .home import Home, locate_home
 
 if TYPE_CHECKING:
-    from .app import App
     from .protocols import Client
 
 
@@ -53,30 +52,6 @@ def other_engines(home: Home | None = None) -> list[EngineInfo]:
         (each for each in found if each.pid != os.getpid()),
         key=lambda each: (each.role != "up", -each.started),
     )
-
-
-async def find_app(
-    name: str,
-    *,
-    client: Any = None,
-    environment_name: str | None = None,
-    create_if_missing: bool = False,
-) -> App:
-    """A handle to the app `name` of this home, for `Sandbox.create(app=…)`; it has no functions.
-
-    Raises NotFoundError where none of that name is deployed or runs, unless `create_if_missing`.
-    """
-    from .app import App
-
-    del client, environment_name  # there is one of each
-    app = App(name)
-    if not create_if_missing:
-        reply = await context.ask("app.list")
-        if not any(each["name"] == name for each in reply.fields["apps"]):
-            raise NotFoundError(
-                f"no app {name!r} is deployed or runs in this home; create_if_missing=True makes one"
-            )
-    return app
 
 
 def running_up() -> Connection | None:

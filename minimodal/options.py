@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .compat import REFUSED, RENAMED, SAFE, check_option
 from .errors import ConflictError, InvalidError
 
 if TYPE_CHECKING:
     from .image import Image
-    from .policy import Cron, Period, Retries
-    from .secret import Secret
+    from .policy import Cron, Period
     from .types import Batching, Payload, Resources, RetryPolicy, Scaling
-    from .volume import Volume
 
 NOT_GIVEN = frozenset({"max_inputs", "target_inputs", "batching", "arguments"})
 """Fields of Options that are no options: with_concurrency() and its like set them."""
@@ -30,49 +28,6 @@ MAX_TIMEOUT = 24 * 3600
 _GPU = re.compile(r"[A-Za-z0-9][\w.+!-]*(:[1-9][0-9]?)?")
 RESOURCE_OPTIONS = ("cpu", "memory", "gpu")
 SCALING_OPTIONS = ("min_containers", "max_containers", "buffer_containers", "scaledown_window")
-
-
-class ClsOptions(TypedDict, total=False):
-    """What `@app.cls` takes, for editors and type checkers; the decorators' docstrings explain it."""
-
-    image: Image | None
-    secrets: Sequence[Secret] | None
-    env: Mapping[str, str | None] | None
-    volumes: Mapping[Any, Volume] | None
-    cpu: float | tuple[float, float] | None
-    memory: int | tuple[int, int] | None
-    gpu: str | Sequence[str] | None
-    timeout: float
-    startup_timeout: float | None
-    retries: int | Retries | None
-    min_containers: int | None
-    max_containers: int | None
-    buffer_containers: int | None
-    scaledown_window: float | None
-    single_use_containers: bool
-    serialized: bool
-    block_network: bool
-    runtime: str | None
-    cloud: Any
-    region: Any
-    routing_region: Any
-    nonpreemptible: Any
-    proxy: Any
-    i6pn: Any
-    experimental_options: Any
-    restrict_modal_access: Any
-    enable_memory_snapshot: Any
-    network_file_systems: Any
-    ephemeral_disk: Any
-    include_source: Any
-
-
-class FunctionOptions(ClsOptions, total=False):
-    """What `@app.function` takes."""
-
-    schedule: Cron | Period | None
-    name: str | None
-    is_generator: bool | None
 
 
 class Arguments(NamedTuple):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import zoneinfo
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -282,6 +281,8 @@ def _timezone(name: object) -> str:
     # A slim image may lack the data, and nothing is computed there: the host has checked.
     if name == "UTC" or not context.is_local():
         return name
+    import zoneinfo
+
     try:
         zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:

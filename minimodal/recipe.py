@@ -7,7 +7,6 @@ requirement files, projects and Dockerfiles is in `recipe_files.py`.
 
 from __future__ import annotations
 
-import hashlib
 import stat
 import sys
 from collections.abc import Callable, Iterable
@@ -113,6 +112,8 @@ def with_secrets(layer: Layer, secrets: tuple[HasSecretId, ...]) -> Layer:
 
 def recipe_key(parts: Iterable[Any]) -> str:
     """A hash of steps that is equal where their files are missing: only a path's last part counts."""
+    import hashlib
+
     return hashlib.sha256(repr([_plain(part) for part in parts]).encode()).hexdigest()
 
 

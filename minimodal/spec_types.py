@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .option_records import Batching, ClassShape, RetryPolicy, ScheduleSpec
 from .types import Payload
 
 
@@ -26,16 +27,6 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """Data of `minimodal.Retries`; seconds. See policy.py for the delay's formula."""
-
-    max_retries: int = 0
-    backoff_coefficient: float = 1.0
-    initial_delay: float = 1.0
-    max_delay: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
 class Scaling:
     """Bounds of one function's pool; seconds."""
 
@@ -46,12 +37,6 @@ class Scaling:
 
 
 _RESOURCES, _RETRIES, _SCALING = Resources(), RetryPolicy(), Scaling()
-
-
-@dataclass(frozen=True, slots=True)
-class Batching:
-    max_batch_size: int
-    wait: float  # seconds that the first member of a batch waits for others
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,37 +89,6 @@ class WebRoute:
     app: str  # name
     function: str
     timeout: float
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduleSpec:
-    """Data of `Cron` (expression, timezone) or `Period` (seconds and calendar months)."""
-
-    cron: str | None = None
-    timezone: str = "UTC"
-    period: float | None = None
-    months: int = 0  # of a Period, besides its seconds
-    catch_up: bool = True  # the last of several missed ticks runs late; else none of them
-    overlap: bool = False  # a tick runs also while the call of the one before still does
-
-
-@dataclass(frozen=True, slots=True)
-class ClassParameter:
-    name: str
-    type: str  # "str", "int", "bool" or "bytes"
-    default: str | None = None  # as text (parameters.py); None: a value must be given
-
-
-@dataclass(frozen=True, slots=True)
-class ClassShape:
-    """What can be said of a class without its code: for those who look it up by name."""
-
-    methods: tuple[tuple[str, bool], ...] = ()  # name, whether it is a generator
-    parameters: tuple[ClassParameter, ...] | None = ()  # None: it has an __init__ of its own
-
-    @property
-    def needs_arguments(self) -> bool:
-        return any(each.default is None for each in self.parameters or ())
 
 
 @dataclass(frozen=True, slots=True)

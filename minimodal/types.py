@@ -3,16 +3,17 @@
 A record names a thing by id, name or digest, never by a host path, file descriptor or pid, so that
 what is above `Backend` does not notice on which machine a container runs.
 
-Containers import this module at every cold start, and making a dataclass costs a millisecond: what
-only the engine needs is in spec_types.py and is loaded when one of its names is asked for here.
+Containers import this module at every cold start, and making a dataclass costs half a millisecond:
+what only the engine needs is in spec_types.py, what some scripts need in option_records.py; each is
+loaded when one of its names is asked for here.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
-from dataclasses import dataclass
 from enum import Enum
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 Buffer = bytes | bytearray | memoryview
@@ -76,21 +77,52 @@ class CallState(Enum):
         return self not in (CallState.QUEUED, CallState.RUNNING)
 
 
-@dataclass(slots=True)
 class Call:
     """One input on its way. Created by the caller, owned by the engine after `Client.run`."""
 
-    id: str
-    function: str  # FunctionSpec.key
-    payload: Payload  # pickled (args, kwargs)
-    method: str = ""  # method of a class
-    user: str = "default"
-    priority: int = 0  # higher first, within one user
-    parent: str | None = None  # call id of the caller inside a container
-    depth: int = 0  # nesting, bounded by the engine
-    stream: bool = False  # a generator: items are read with call.next
-    web: bool = False  # a web request: payload and items are asgi_messages, more comes as INPUT
-    durable: bool = False  # recorded in the store before it is accepted
+    # Written out: dataclasses import inspect, which is a tenth of a cold start.
+    __slots__ = (
+        "depth",
+        "durable",
+        "function",
+        "id",
+        "method",
+        "parent",
+        "payload",
+        "priority",
+        "stream",
+        "user",
+        "web",
+    )
+
+    def __init__(
+        self,
+        id: str,
+        function: str,  # FunctionSpec.key
+        payload: Payload,  # pickled (args, kwargs)
+        method: str = "",  # method of a class
+        user: str = "default",
+        priority: int = 0,  # higher first, within one user
+        parent: str | None = None,  # call id of the caller inside a container
+        depth: int = 0,  # nesting, bounded by the engine
+        stream: bool = False,  # a generator: items are read with call.next
+        web: bool = False,  # a web request: payload and items are asgi_messages, more comes as INPUT
+        durable: bool = False,  # recorded in the store before it is accepted
+    ) -> None:
+        self.id = id
+        self.function = function
+        self.payload = payload
+        self.method = method
+        self.user = user
+        self.priority = priority
+        self.parent = parent
+        self.depth = depth
+        self.stream = stream
+        self.web = web
+        self.durable = durable
+
+    def __repr__(self) -> str:
+        return f"<Call {self.id} of {self.function}>"
 
 
 class Failure(NamedTuple):
@@ -112,34 +144,35 @@ class Outcome(NamedTuple):
 
 
 if TYPE_CHECKING:
-    from .spec_types import Batching as Batching
+    from .option_records import Batching as Batching
+    from .option_records import ClassParameter as ClassParameter
+    from .option_records import ClassShape as ClassShape
+    from .option_records import RetryPolicy as RetryPolicy
+    from .option_records import ScheduleSpec as ScheduleSpec
     from .spec_types import ByName as ByName
     from .spec_types import ByValue as ByValue
     from .spec_types import Capabilities as Capabilities
-    from .spec_types import ClassParameter as ClassParameter
-    from .spec_types import ClassShape as ClassShape
     from .spec_types import ContainerSpec as ContainerSpec
     from .spec_types import ExitReason as ExitReason
     from .spec_types import FunctionSpec as FunctionSpec
     from .spec_types import ImageRef as ImageRef
     from .spec_types import Mount as Mount
     from .spec_types import Resources as Resources
-    from .spec_types import RetryPolicy as RetryPolicy
     from .spec_types import Scaling as Scaling
-    from .spec_types import ScheduleSpec as ScheduleSpec
     from .spec_types import VolumeMount as VolumeMount
     from .spec_types import WebEndpoint as WebEndpoint
     from .spec_types import WebRoute as WebRoute
 
-_LATER = frozenset(
-    "Batching ByName ByValue Capabilities ClassParameter ClassShape ContainerSpec ExitReason FunctionSpec ImageRef Mount Resources RetryPolicy Scaling ScheduleSpec VolumeMount WebEndpoint WebRoute".split()
+_OPTION_RECORDS = frozenset("Batching ClassParameter ClassShape RetryPolicy ScheduleSpec".split())
+_SPEC_TYPES = frozenset(
+    "ByName ByValue Capabilities ContainerSpec ExitReason FunctionSpec ImageRef Mount Resources "
+    "Scaling VolumeMount WebEndpoint WebRoute".split()
 )
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name not in _OPTION_RECORDS | _SPEC_TYPES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import spec_types
-
-    globals().update({each: getattr(spec_types, each) for each in _LATER})
-    return globals()[name]
+    home = "option_records" if name in _OPTION_RECORDS else "spec_types"
+    value = globals()[name] = getattr(import_module(f".{home}", __package__), name)
+    return value

@@ -10,16 +10,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from typing import IO, Any, ClassVar, TypeVar
+from typing import IO, TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from . import context
 from .errors import InvalidError
 from .face import Both, BothIterator, both, both_function
 from .named import EmptyObjectsOf, Handle, check_name
-from .types import VolumeMount
 from .volume_paths import FileEntry, FileEntryType, inside
 from .volume_reading import Chunks, Entries, open_below
 from .volume_upload import BatchUpload
+
+if TYPE_CHECKING:
+    from .types import VolumeMount
 
 V = TypeVar("V", bound="Volume")
 
@@ -71,6 +73,8 @@ class Volume(Handle):
         return other
 
     async def _mount_at(self, target: str) -> VolumeMount:
+        from .types import VolumeMount
+
         return VolumeMount(target, await self._resolve(), self._read_only, self._sub_path)
 
     def _volume_id(self) -> str:

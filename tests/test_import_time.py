@@ -43,3 +43,32 @@ def test_the_program_answers_without_loading_its_commands(option: str) -> None:
     assert modules & {"asyncio", "inspect", "typing", "logging", "tempfile", "subprocess"} <= {
         "typing"
     }
+
+
+def test_a_container_of_a_plain_function_loads_what_it_needs() -> None:
+    """A cold start is half imports: what is slow, and needed by some scripts only, comes later."""
+    modules = imported_by(
+        "import minimodal.agent.supervisor, minimodal.agent.executor, minimodal\n"
+        "app = minimodal.App('a')\n"
+        "@app.function(timeout=9)\n"
+        "def f(): ...\n"
+    )
+    assert "minimodal.agent.executor" in modules
+    slow = {"asyncio", "ctypes", "dataclasses", "hashlib", "inspect", "pathlib", "subprocess"}
+    assert modules & slow == set()
+    assert "minimodal.spec_types" not in modules
+
+
+def test_a_container_of_a_script_with_an_image_and_a_volume_loads_no_more() -> None:
+    modules = imported_by(
+        "import minimodal\n"
+        "image = minimodal.Image.debian_slim().pip_install('numpy')\n"
+        "volume = minimodal.Volume.from_name('v')\n"
+        "app = minimodal.App('a', image=image)\n"
+        "@app.function(volumes={'/v': volume}, retries=2, secrets=[minimodal.Secret.from_dict({})])\n"
+        "def f(): ...\n"
+    )
+    assert "minimodal.layers" in modules
+    assert (
+        modules & {"asyncio", "hashlib", "subprocess", "zoneinfo", "minimodal.spec_types"} == set()
+    )

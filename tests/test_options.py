@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 import minimodal
 from minimodal.errors import Error
+from minimodal.function import endpoint_of
 
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"memory": -1}, "memory must be at least 1, not -1"),
@@ -57,3 +59,44 @@ def test_missing_parentheses_and_wrong_things_to_decorate() -> None:
         app.function()(3)  # type: ignore[call-overload]
     with pytest.raises(Error, match="twice"):
         app.function()(app.function()(lambda: None))
+
+
+def gives_an_app(x: int) -> None: ...
+
+
+async def waits() -> None: ...
+
+
+def yields() -> Iterator[int]:
+    yield 1
+
+
+BAD_ENDPOINTS: list[tuple[Callable[[], object], str]] = [
+    (lambda: minimodal.asgi_app(waits), r"write @asgi_app\(\)"),
+    (lambda: minimodal.asgi_app()(gives_an_app), "called without arguments, and 'x' needs one"),
+    (lambda: minimodal.wsgi_app()(waits), "is async; it must return the app"),
+    (lambda: minimodal.fastapi_endpoint()(yields), "return a streaming response instead"),
+    (lambda: minimodal.fastapi_endpoint()(dict), "put it on one of its methods"),
+    (lambda: minimodal.fastapi_endpoint(method="LOOK"), "method must be one of GET, HEAD"),
+    (lambda: minimodal.fastapi_endpoint(label="No Spaces"), "label must be lower-case letters"),
+    (lambda: minimodal.web_server(0), "port must be a number from 1 to 65535, not 0"),
+    (lambda: minimodal.web_server(80, startup_timeout=0), "startup_timeout must be above 0"),
+    (lambda: minimodal.App("web").web_endpoint("users"), 'path must start with "/"'),
+    (lambda: minimodal.App("web").web_endpoint("/{a}/{a}"), "has one name twice"),
+    (lambda: minimodal.App("web").web_endpoint("/{a b}"), "brace that belongs to no"),
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"), BAD_ENDPOINTS, ids=[words for _, words in BAD_ENDPOINTS]
+)
+def test_a_wrong_endpoint(make: Callable[[], object], words: str) -> None:
+    with pytest.raises(Error, match=words):
+        make()
+
+
+def test_the_old_name_of_fastapi_endpoint_warns() -> None:
+    with pytest.warns(DeprecationWarning, match="is the old name of @fastapi_endpoint"):
+        old = minimodal.web_endpoint(method="post", label="old")(lambda item: item)
+    new = minimodal.fastapi_endpoint(method="post", label="old")(lambda item: item)
+    assert endpoint_of(old) == endpoint_of(new)

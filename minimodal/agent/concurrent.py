@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from minimodal import context, pickling
 from minimodal.errors import InputCancellation, InvalidError
+from minimodal.kinds import is_async
 from minimodal.types import Payload
 from minimodal.wire import Frame, Kind
 
@@ -32,7 +33,7 @@ from .conversation import Conversation
 from .executor import Credits, Input, farewell, report_failure, result_of, seconds_since
 from .link import Link
 from .slot_words import INTERRUPT, SlotWords
-from .target import Start, Target, is_async
+from .target import Start, Target
 from .zygote import failed
 
 if TYPE_CHECKING:

@@ -40,14 +40,19 @@ def execute(path: str, slot: int, start: Start, target: Target, shared: mmap) ->
     logs.capture(link)
     words = SlotWords(shared, slot)
     try:
-        many = start.max_inputs > 1 or target.is_batched
-        if target.wants_loop or many or start.fields.get("web"):
+        if runs_on_loop(start, target):
             from .concurrent import ConcurrentExecutor
 
             return ConcurrentExecutor(link, words, start, target).run()
         return SerialExecutor(link, words, target).run()
     except OSError:
         return CUT  # what user code raises never gets here, so it is the link or the loop
+
+
+def runs_on_loop(start: Start, target: Target) -> bool:
+    """Whether inputs are worked on under an asyncio loop."""
+    many = start.max_inputs > 1 or target.is_batched
+    return bool(target.wants_loop or many or start.fields.get("web"))
 
 
 class Input:

@@ -4,6 +4,7 @@ Runs under the image's own interpreter, 3.10 or later. The directory that holds 
 `minimodal` and `cloudpickle` goes to the end of the path: what the image installs wins.
 """
 
+import gc
 import os
 import sys
 
@@ -14,6 +15,7 @@ BUNDLE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file_
 
 
 def main() -> None:
+    gc.disable()  # until all of ours is imported: see Supervisor
     # Python put this file's directory first: its modules would shadow `concurrent`, `link`, …
     here = os.path.dirname(os.path.realpath(__file__))
     sys.path[:] = [p for p in sys.path if os.path.realpath(p) != here]

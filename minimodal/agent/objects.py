@@ -6,19 +6,19 @@ starts with what they prepared. The other hooks run in each executor.
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 from collections.abc import Callable
+from types import CoroutineType
 from typing import Any
 
 from minimodal import pickling
 from minimodal.cls import Cls, adopt
 from minimodal.errors import NotFoundError
+from minimodal.kinds import is_async
 from minimodal.methods import hooks_of, methods_of
 from minimodal.options import Options
 from minimodal.types import Payload
 
-from .target import Start, Target, is_async
+from .target import Start, Target
 
 
 class ObjectTarget(Target):
@@ -33,7 +33,9 @@ class ObjectTarget(Target):
         self._methods = methods_of(type(self._instance))
         for hook in self._hooks("enter", snap=True):
             value = hook()
-            if inspect.iscoroutine(value):
+            if isinstance(value, CoroutineType):
+                import asyncio  # half of a cold start
+
                 asyncio.run(value)
 
     def enter(self) -> list[Callable[[], Any]]:

@@ -7,6 +7,7 @@ holds the GIL cannot stop heartbeats, kills or the exit when the engine is gone.
 
 from __future__ import annotations
 
+import gc
 import json
 import mmap
 import os
@@ -66,6 +67,7 @@ class Supervisor:
             "pid": os.getpid(),
         }
         self._engine.send(Kind.HELLO, meta=json.dumps(hello))
+        _prepare()
         while True:
             for key, _ in self._selector.select():
                 key.data()
@@ -262,6 +264,18 @@ class Supervisor:
                 self._engine.send(Kind.LOG, 0, self._outputs[fd] + "\0", Payload(data))
         except OSError:
             pass  # nothing left, or nobody to tell: we are leaving
+
+
+def _prepare() -> None:
+    """While the engine answers: import what every zygote and executor needs, once for all of them.
+
+    Frozen, ours is left alone by the collections that user code causes, and stays shared memory.
+    """
+    from . import executor
+
+    del executor
+    gc.freeze()
+    gc.enable()
 
 
 def exit_fields(code: int) -> str:

@@ -7,7 +7,6 @@ with methods behind a call.
 from __future__ import annotations
 
 import importlib
-import inspect
 import json
 import os
 import sys
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 
 from minimodal import context, pickling, tracebacks
 from minimodal.errors import NotFoundError, PythonMismatch
+from minimodal.kinds import is_async
 from minimodal.types import Payload
 from minimodal.wire import Frame
 
@@ -62,10 +62,6 @@ class Target:
     def wants_loop(self) -> bool:
         """Whether an asyncio loop must run while inputs are worked on."""
         return is_async(self._function)
-
-
-def is_async(function: Callable[..., Any]) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 def load(start: Start, socket_path: str) -> Target:

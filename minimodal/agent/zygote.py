@@ -46,6 +46,7 @@ class Zygote:
         debugger.install(bool(self._start.fields.get("interactive")))
         try:
             self._target = load(self._start, self._path)
+            _preload(self._start, self._target)
             terminal.input_ended("")
         except BaseException as error:
             self._supervisor.send(Kind.FAILED, 0, *failed(error))
@@ -120,6 +121,16 @@ class Zygote:
                 self._supervisor.send(Kind.EXITED, slot, exit_fields(code))
 
 
+def _preload(start: Start, target: Target) -> None:
+    """asyncio is half of a cold start: imported here it is not imported again after each fork."""
+    from .executor import runs_on_loop
+
+    if runs_on_loop(start, target):
+        from . import concurrent
+
+        del concurrent
+
+
 def failed(error: BaseException) -> tuple[str, Payload | None]:
     """Meta and payload of a FAILED or ERROR frame."""
     failure = tracebacks.pack(explain_missing(debugger.explained(error)))
@@ -133,7 +144,7 @@ def failed(error: BaseException) -> tuple[str, Payload | None]:
 
 def _end_with_parent() -> None:
     """Where no pid namespace ends us all: a user's code may run, or hang, when its engine is killed."""
-    if sys.platform == "linux" and "MINIMODAL_SOURCES_DIR" in os.environ:
+    if sys.platform == "linux" and "MINIMODAL_CONTAINER_ID" in os.environ:  # the process backend's
         import ctypes
 
         pr_set_pdeathsig = 1

@@ -109,15 +109,12 @@ def _system() -> Check:
 
 
 def _uv() -> Check:
-    path = None
-    try:
-        import uv
+    from minimodal.images.uv import find_uv
 
-        path = uv.find_uv_bin()
-    except (ImportError, FileNotFoundError):
-        path = shutil.which("uv")
-    if not path:
-        return Check("uv", False, "there is none; images that install packages need it")
+    try:
+        path = find_uv()
+    except RuntimeUnavailable as error:
+        return Check("uv", False, str(error))
     return Check("uv", True, f"{_output_of([path, '--version'])} at {path}")
 
 

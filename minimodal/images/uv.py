@@ -19,15 +19,13 @@ COMPILED = "--compile-bytecode"  # as pip does: a container could not keep what 
 @cache
 def find_uv() -> str:
     """The uv that is installed beside minimodal, else the one on PATH."""
+    found: str | None
     try:
         import uv
-    except ImportError:
+
+        found = uv.find_uv_bin()
+    except (ImportError, FileNotFoundError):
         found = shutil.which("uv")
-    else:
-        try:
-            found = str(uv.find_uv_bin())
-        except FileNotFoundError:
-            found = shutil.which("uv")
     if not found:
         raise RuntimeUnavailable(
             "uv, which installs the packages of images, is not on this machine. Install it with: "

@@ -15,8 +15,11 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import lone
 
 import minimodal
 
@@ -107,6 +110,26 @@ def first_line(command: list[str], environment: dict[str, str]) -> float:
     return took
 
 
+def cold_starts(backend: str) -> dict[str, float]:
+    """Of a file that imports nothing, and of this one; by turns with `docker run` of the same image."""
+    run = ["docker", "run", "--rm", "python:3.11-slim", "true"]
+    seconds: dict[str, list[float]] = {}
+    with lone.app.run():
+        lone.nothing.remote()
+        for i in range(N_COLD):
+            work = {
+                "cold start, ms": lone.nothing.with_options(timeout=100 + i).remote,
+                "cold start of a file that imports asyncio, ms": nothing.with_options(
+                    timeout=100 + i
+                ).remote,
+            }
+            if backend == "docker":
+                work["docker run … true, ms"] = partial(subprocess.run, run, check=True)
+            for name, each in work.items():
+                seconds.setdefault(name, []).append(timed(each))
+    return {name: 1e3 * statistics.median(samples) for name, samples in seconds.items()}
+
+
 def figures(backend: str) -> dict[str, float]:
     import numpy
 
@@ -127,13 +150,7 @@ def figures(backend: str) -> dict[str, float]:
     )
     with Host(load_config({"backend": backend})), app.run():
         nothing.remote()
-        again = [nothing.with_options(timeout=100 + i) for i in range(N_COLD)]
-        found["cold start, ms"] = 1e3 * statistics.median(timed(each.remote) for each in again)
-        if backend == "docker":
-            run = ["docker", "run", "--rm", "python:3.11-slim", "true"]
-            found["docker run … true, ms"] = 1e3 * statistics.median(
-                timed(lambda: subprocess.run(run, check=True)) for _ in range(N_COLD)
-            )
+        found |= cold_starts(backend)
         found["warm call p50, µs"], found["warm call p99, µs"] = latencies(nothing.remote)
         found["warm await p50, µs"], found["warm await p99, µs"] = asyncio.run(async_latencies())
         list(nothing.map(range(100)))

@@ -3,6 +3,8 @@
 # No postponed annotations: FastAPI must see those of functions inside functions.
 
 import asyncio
+import os
+import socket
 
 import minimodal
 
@@ -239,15 +241,26 @@ def flask():
     return make_flask()
 
 
-@app.function(image=image)
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+# Test files run side by side, and on most backends their containers share the network.
+PORT = int(os.environ.get("SHOP_PORT") or free_port())
+the_port = minimodal.Secret.from_dict({"SHOP_PORT": str(PORT)})
+
+
+@app.function(image=image, secrets=[the_port])
 @minimodal.concurrent(max_inputs=10)
-@minimodal.web_server(8966, label="served")
+@minimodal.web_server(PORT, label="served")
 def served():
     import threading
 
     import uvicorn
 
-    options = {"host": "127.0.0.1", "port": 8966, "log_level": "error", "server_header": False}
+    options = {"host": "127.0.0.1", "port": PORT, "log_level": "error", "server_header": False}
     threading.Thread(
         target=uvicorn.run, args=(make_starlette(),), kwargs=options, daemon=True
     ).start()

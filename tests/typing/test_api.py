@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from minimodal import options
+from minimodal import option_types, options
 
 REPOSITORY = Path(__file__).parents[2]
 API = "tests/typing/api.py"
@@ -56,7 +56,11 @@ def test_a_broken_promise_is_found(checker: str, tmp_path: Path) -> None:
 
 
 def test_the_typed_options_are_those_that_are_checked() -> None:
-    typed = options.FunctionOptions.__annotations__.keys()
+    typed = option_types.FunctionOptions.__annotations__.keys()
     fields = set(options.Options._fields) - options.NOT_GIVEN
     assert typed == fields | options.MODALS
-    assert options.ClsOptions.__annotations__.keys() == typed - {"schedule", "name", "is_generator"}
+    assert option_types.ClsOptions.__annotations__.keys() == typed - {
+        "schedule",
+        "name",
+        "is_generator",
+    }
