@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .sandbox_spec import Probe as Probe
     from .secret import Secret as Secret
     from .secret import secret_from_env as secret_from_env
+    from .server import Server as Server
     from .shared import Dict as Dict
     from .shared_queue import Queue as Queue
     from .tunnel import Tunnel as Tunnel
@@ -76,6 +77,7 @@ _HOMES = {
     "Retries": "policy",
     "Sandbox": "sandbox",
     "Secret": "secret",
+    "Server": "server",
     "StreamType": "sandbox_process",
     "Tunnel": "tunnel",
     "Volume": "volume",
@@ -106,7 +108,8 @@ _HOMES = {
 
 # Modal's module names, used as `minimodal.exception.NotFoundError` without an import of their own.
 _MODULES = frozenset(
-    {"container_process", "exception", "experimental", "functions", "runner", "stream_type"}
+    "app call_graph cls container_process dict exception experimental functions image io_streams "
+    "queue retries runner sandbox schedule secret stream_type volume".split()
 )
 
 __all__ = [*sorted(_HOMES), "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]

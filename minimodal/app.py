@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from . import context
-from .compat import Absent
 from .decorators import FunctionDecorator, LocalEntrypoint, check_web
 from .errors import InvalidError, NotFoundError
 from .face import BothContext, both, both_function
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from .image import Image
     from .option_types import ClsOptions, FunctionOptions
     from .protocols import Client
+    from .server import Server as ServerClass
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -65,8 +65,6 @@ class App:
     without effect; `image`, `secrets` and `volumes` are defaults for its functions; secrets are applied
     before a function's own, volumes are merged by path. Raises InvalidError.
     """
-
-    server = Absent("App.server")
 
     def __init__(
         self,
@@ -162,6 +160,44 @@ class App:
         from .cls import decorate
 
         return decorate(self, options)
+
+    def server(
+        self,
+        _wrong: Any = None,
+        /,
+        *,
+        port: int = 8000,
+        target_concurrency: float | None = None,
+        unauthenticated: bool = False,
+        exit_grace_period: float | None = None,
+        compute_region: str | Sequence[str] | None = None,
+        **options: Unpack[ClsOptions],
+    ) -> Callable[[type[T]], ServerClass[T]]:
+        """Register a class whose `@enter` starts an HTTP server on `port`: requests are passed on to it.
+
+        Requests need a token of the platform (`minimodal token create`) unless `unauthenticated`.
+        `target_concurrency`: how many a container is to have at once. It counts as started when the
+        port accepts connections, `startup_timeout` seconds (30) after `@enter` at the latest. Modal's
+        `compute_region`, `routing_region` and `exit_grace_period` have no effect. The other options are
+        those of `@app.cls`. Raises InvalidError for a wrong option, and for a class without `@enter`.
+        """
+        if _wrong is not None:
+            raise InvalidError("@app.server needs parentheses: write @app.server(port=8000)")
+        from .cls import decorate
+        from .server import Server, serving
+
+        del exit_grace_period, compute_region
+        options.pop("routing_region", None)
+        seconds = options.get("startup_timeout") or 30
+        options["startup_timeout"] = max(seconds, 300)  # the start of the container, too
+        serve = serving("@app.server", port, seconds, not unauthenticated, target_concurrency)
+
+        def wrap(raw: type[T]) -> ServerClass[T]:
+            made = decorate(self, options)(serve(raw))
+            assert isinstance(made, Server)
+            return made
+
+        return wrap
 
     def web_endpoint(
         self,

@@ -32,7 +32,7 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock, at the times `now` and `monotonic`, that stands still until a test moves it. Waiting on it is the driver's part."""
+    """A clock that begins at `now` and `monotonic`, in seconds, and stands still until a test moves it."""
 
     def __init__(self, now: float = 1_700_000_000.0, monotonic: float = 1_000.0) -> None:
         self._now = now

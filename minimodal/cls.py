@@ -33,6 +33,8 @@ R = TypeVar("R", covariant=True)
 L = TypeVar("L", covariant=True)
 T = TypeVar("T")
 
+KIND = "__minimodal_kind__"  # of a class: what it becomes, if not a Cls
+
 
 class Cls(Callee, Generic[T]):
     """A class that runs in containers. Made by `@app.cls()` or `Cls.from_name`; call it for an object.
@@ -431,7 +433,8 @@ def decorate(app: App, given: ClsOptions) -> Callable[[type[T]], Cls[T]]:
             raise InvalidError(f"{raw.name} is decorated with @app.cls twice")
         if not inspect.isclass(raw):
             raise InvalidError(f"@app.cls() decorates a class, not {raw!r}: use @app.function()")
-        cls = Cls(raw, app, raw.__name__, options, shape=_shape(raw))
+        kind: type[Cls[T]] = getattr(raw, KIND, Cls)
+        cls = kind(raw, app, raw.__name__, options, shape=_shape(raw))
         app._register(cls, app.registered_classes)
         return cls
 

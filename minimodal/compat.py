@@ -54,7 +54,6 @@ ABSENT: Mapping[str, str] = {
     "Proxy": "traffic leaves with this machine's own address",
     "SandboxSnapshot": "use Sandbox.snapshot_filesystem(), which gives an Image",
     "SchedulerPlacement": "everything runs on this machine",
-    "Server": "use @web_server(port)",
     "Workspace": "there is no account",
     "billing": "nothing is billed",
     "clustered": "there is one machine",
@@ -66,7 +65,6 @@ _REGISTRY = "log in with `docker login`, and use Image.from_registry(tag)"
 _BY_CONTENT = "keep the Image in a variable: built once, it is found by what it consists of"
 
 ABSENT_METHODS: Mapping[str, str] = {
-    "App.server": "use @app.function() and @web_server(port)",
     "Image.from_aws_ecr": _REGISTRY,
     "Image.from_gcp_artifact_registry": _REGISTRY,
     "Image.from_id": _BY_CONTENT,
@@ -93,6 +91,17 @@ GONE: Mapping[str, str] = {
 """Names that Modal has removed, and what is written today."""
 
 
+RENAMED: Mapping[str, str] = {
+    "allow_concurrent_inputs": "@concurrent(max_inputs=…) below it",
+    "concurrency_limit": "max_containers=…",
+    "container_idle_timeout": "scaledown_window=…",
+    "keep_warm": "min_containers=…",
+    "max_inputs": "single_use_containers=True",
+    "mounts": "image=Image.debian_slim().add_local_dir(…)",
+}
+"""Options that Modal has removed, and what is written today."""
+
+
 def check_option(what: str, name: str, value: Any) -> None:
     """Raise InvalidError where an option is given that one machine cannot honour."""
     ignores = os.environ.get("MINIMODAL_COMPAT") == "ignore"
@@ -100,6 +109,16 @@ def check_option(what: str, name: str, value: Any) -> None:
         raise InvalidError(
             f"{what}: {name}={value!r} makes no sense on one machine: {REFUSED[name]}. Take it out, "
             "or set MINIMODAL_COMPAT=ignore to run without it"
+        )
+
+
+def check_build_gpu(gpu: object) -> None:
+    """Raise InvalidError for a build step that asks for a GPU: there is none while an image is built."""
+    ignores = {os.environ.get("MINIMODAL_GPU"), os.environ.get("MINIMODAL_COMPAT")}
+    if gpu and "ignore" not in ignores and is_local():
+        raise InvalidError(
+            f"a build step asks for gpu={gpu!r}, and images are built without one here. Take it out, "
+            "or set MINIMODAL_GPU=ignore to run the step on the CPU"
         )
 
 

@@ -26,83 +26,59 @@ OTHER_VARIABLES = frozenset(
 )
 
 
-def _by(read: Callable[[Any], Any], about: str) -> dict[str, Any]:
-    return {"read": read, "about": about}
+def _setting(default: Any, read: Callable[[Any], Any], about: str) -> Any:
+    return field(default=default, metadata={"read": read, "about": about})
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
     """Every setting. Make one with `load_config`; `Config()` is the defaults alone."""
 
-    backend: str = field(
-        default="auto",
-        metadata=_by(
-            readers.choice("auto", "docker", "bubblewrap", "process", "embedded"),
-            "where containers run; auto takes the first that works, embedded the first but docker",
-        ),
+    backend: str = _setting(
+        "auto",
+        readers.choice("auto", "docker", "bubblewrap", "process", "embedded"),
+        "where containers run; auto takes the first that works, embedded the first but docker",
     )
-    docker_host: str | None = field(
-        default=None, metadata=_by(readers.text, "address of the Docker engine")
+    docker_host: str | None = _setting(None, readers.text, "address of the Docker engine")
+    runtime: str | None = _setting(
+        None, readers.text, "OCI runtime of the Docker engine, such as runsc"
     )
-    runtime: str | None = field(
-        default=None, metadata=_by(readers.text, "OCI runtime of the Docker engine, such as runsc")
+    home: Path | None = _setting(  # noqa: RUF009  # it makes a field
+        None, readers.path, "one directory for everything, instead of XDG's"
     )
-    home: Path | None = field(
-        default=None, metadata=_by(readers.path, "one directory for everything, instead of XDG's")
+    loglevel: str = _setting(
+        "warning", readers.choice("debug", "info", "warning", "error"), "what the platform logs"
     )
-    loglevel: str = field(
-        default="warning",
-        metadata=_by(readers.choice("debug", "info", "warning", "error"), "what the platform logs"),
+    durability: str = _setting(
+        "normal",
+        readers.choice("normal", "full"),
+        "full: a spawned call survives a power cut, at the price of one fsync for each group",
     )
-    durability: str = field(
-        default="normal",
-        metadata=_by(
-            readers.choice("normal", "full"),
-            "full: a spawned call survives a power cut, at the price of one fsync for each group",
-        ),
+    port: int = _setting(8787, readers.whole(0, 65535), "first port that the gateway tries; 0: any")
+    host: str = _setting(
+        "127.0.0.1", readers.text, "address that the gateway listens on; others need tokens"
     )
-    port: int = field(
-        default=8787,
-        metadata=_by(readers.whole(0, 65535), "first port that the gateway tries; 0: any"),
+    strict_port: bool = _setting(False, readers.flag, "a taken port is an error, not the next one")
+    host_names: tuple[str, ...] = _setting(
+        (), readers.names, "names of this machine that the gateway answers to"
     )
-    host: str = field(
-        default="127.0.0.1",
-        metadata=_by(readers.text, "address that the gateway listens on; others need tokens"),
+    show_errors: bool = _setting(False, readers.flag, "web endpoints answer 500 with the traceback")
+    cpu_budget: float | None = _setting(None, readers.cores, "cores for all containers together")
+    memory_budget: int | None = _setting(None, readers.mebibytes, "MiB for all containers together")
+    gpu: str = _setting(
+        "error",
+        readers.choice("error", "ignore"),
+        "a function that asks for a GPU where there is none: an error, or run on the CPU",
     )
-    strict_port: bool = field(
-        default=False, metadata=_by(readers.flag, "a taken port is an error, not the next one")
+    force_build: bool = _setting(False, readers.flag, "build images anew, whatever the cache holds")
+    retention: float = _setting(
+        7 * 86400.0, readers.seconds, "how long results and history are kept"
     )
-    host_names: tuple[str, ...] = field(
-        default=(), metadata=_by(readers.names, "names of this machine that the gateway answers to")
+    drain: float = _setting(
+        10.0, readers.seconds, "time that calls get to finish when `minimodal up` stops"
     )
-    show_errors: bool = field(
-        default=False, metadata=_by(readers.flag, "web endpoints answer 500 with the traceback")
-    )
-    cpu_budget: float | None = field(
-        default=None, metadata=_by(readers.cores, "cores for all containers together")
-    )
-    memory_budget: int | None = field(
-        default=None, metadata=_by(readers.mebibytes, "MiB for all containers together")
-    )
-    gpu: str = field(
-        default="error",
-        metadata=_by(
-            readers.choice("error", "ignore"),
-            "a function that asks for a GPU where there is none: an error, or run on the CPU",
-        ),
-    )
-    force_build: bool = field(
-        default=False, metadata=_by(readers.flag, "build images anew, whatever the cache holds")
-    )
-    retention: float = field(
-        default=7 * 86400.0, metadata=_by(readers.seconds, "how long results and history are kept")
-    )
-    drain: float = field(
-        default=10.0,
-        metadata=_by(readers.seconds, "time that calls get to finish when `minimodal up` stops"),
-    )
-    max_queued: int = field(
-        default=1_000_000, metadata=_by(readers.whole(1, 10**9), "calls that may wait at one time")
+    max_queued: int = _setting(
+        1_000_000, readers.whole(1, 10**9), "calls that may wait at one time"
     )
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 

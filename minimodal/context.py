@@ -138,10 +138,6 @@ def get_client() -> Client:
         return _client
 
 
-def has_client() -> bool:
-    return _client is not None
-
-
 def running_client() -> Client | None:
     """The current client if there is one; nothing is started."""
     return _client

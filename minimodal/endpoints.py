@@ -59,28 +59,13 @@ def fastapi_endpoint(
     )
 
 
-def web_endpoint(
-    _wrong: object = None,
-    /,
-    *,
-    method: str = "GET",
-    label: str | None = None,
-    custom_domains: Sequence[str] | None = None,
-    docs: bool = False,
-    requires_proxy_auth: bool = False,
-) -> Callable[[F], F]:
+def web_endpoint(_wrong: object = None, /, **options: Any) -> Callable[[F], F]:
     """The old name of `fastapi_endpoint`. Warns; `@app.web_endpoint` is something else."""
     _parentheses("web_endpoint", _wrong)
     warnings.warn(
         "@web_endpoint is the old name of @fastapi_endpoint", DeprecationWarning, stacklevel=2
     )
-    return fastapi_endpoint(
-        method=method,
-        label=label,
-        custom_domains=custom_domains,
-        docs=docs,
-        requires_proxy_auth=requires_proxy_auth,
-    )
+    return fastapi_endpoint(**options)
 
 
 def asgi_app(

@@ -13,7 +13,6 @@ The name `*` stands for every point, so `*=kill@7` crashes at the seventh step, 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -75,16 +74,6 @@ def failpoint(name: str) -> None:
         for point in _due(name):
             if point.action == "sleep":
                 time.sleep(float(point.argument))
-            else:
-                _act(point, name)
-
-
-async def failpoint_async(name: str) -> None:
-    """Pass the point of that name on the loop: `sleep` lets others run."""
-    if _armed:
-        for point in _due(name):
-            if point.action == "sleep":
-                await asyncio.sleep(float(point.argument))
             else:
                 _act(point, name)
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
-from .compat import Absent
+from .compat import Absent, check_build_gpu
 from .errors import InvalidError
 from .face import both
 from .ignore import NON_PYTHON_FILES, FilePatternMatcher, Ignore, ignore_from
@@ -40,7 +41,6 @@ from .layers import (
     ImageSpec,
     PipInstall,
     RunCommands,
-    RunFunction,
     SetEnv,
     Shell,
     UvSync,
@@ -58,15 +58,16 @@ __all__ = ["FilePatternMatcher", "Image"]
 Secrets = Sequence[HasSecretId] | None
 Env = Mapping[str, str | None] | None
 Packages = str | Sequence[str]
+Gpu = str | Sequence[str] | None
 
 
 class Image:
     """Start with `Image.debian_slim()`, `from_registry` or `from_dockerfile`, then add steps.
 
-    Steps take `env` and `secrets`, which are never stored, and `force_build` (anew, with all that follows).
-    Those that install take uv's `index_url`, `extra_index_url`, `find_links`, `pre`, `extra_options`, and
-    `uv_version`, without effect. A wrong argument raises InvalidError at once, a step that fails
-    ImageBuildError when the image is first used.
+    Steps take `env` and `secrets`, which only the step sees, and `force_build=True`, which builds it and
+    all that follows anew. Steps that install packages take uv's options `index_url`,
+    `extra_index_url`, `find_links`, `pre` and `extra_options`; `uv_version` is refused. A wrong argument
+    raises InvalidError at once, a step that fails ImageBuildError when the image is first used.
     """
 
     __slots__ = ("_force_from", "_mounts", "_steps")
@@ -92,10 +93,10 @@ class Image:
 
     @staticmethod
     def debian_slim(python_version: str | None = None, force_build: bool = False) -> Image:
-        """Debian with Python of `python_version`, such as "3.11"; by default the one that runs here."""
+        """Debian with Python `python_version`, such as "3.11"; by default the version that runs here."""
         version = check_version("python_version", python_version)
-        step = Ready(Base(f"python:{version}-slim", python=version))
-        return Image((step,), (), 0 if force_build else None)
+        base = Ready(Base(f"python:{version}-slim", python=version))
+        return Image((base,), (), 0 if force_build else None)
 
     @staticmethod
     def from_registry(
@@ -106,14 +107,16 @@ class Image:
         force_build: bool = False,
         add_python: str | None = None,
     ) -> Image:
-        """Any image `tag` with Python 3.10+, or with `add_python="3.11"`; `secret` logs in, `setup_dockerfile_commands` run first."""
+        """An image of a registry by its `tag`. It must have Python 3.10 or newer, or `add_python="3.11"`.
+
+        `secret` holds the registry's login. `setup_dockerfile_commands` run before anything else.
+        """
         if not isinstance(tag, str) or not tag.strip():
             raise InvalidError(
                 f"from_registry takes an image's tag, such as 'python:3.11-slim'; got {tag!r}"
             )
         base = Base(tag.strip(), python_of_tag(tag), added_python(add_python))
-        first = Ready(base, secrets_of([secret]))
-        image = Image((first,), (), 0 if force_build else None)
+        image = Image((Ready(base, secrets_of([secret])),), (), 0 if force_build else None)
         return image.dockerfile_commands(*setup_dockerfile_commands)
 
     @staticmethod
@@ -121,6 +124,7 @@ class Image:
         path: str | os.PathLike[str],
         *,
         force_build: bool = False,
+        gpu: Gpu = None,
         context_dir: str | os.PathLike[str] | None = None,
         env: Env = None,
         secrets: Secrets = None,
@@ -128,12 +132,15 @@ class Image:
         build_args: Mapping[str, str] | None = None,
         ignore: Sequence[str] | Ignore | None = None,
     ) -> Image:
-        """The Dockerfile at `path`, with `build_args` and `add_python`. Its context is `context_dir`, by default the current directory.
+        """An image built from the Dockerfile at `path`, with `build_args`.
 
-        Without `ignore`, a `.dockerignore` beside the Dockerfile or in the context is honoured.
+        Its context is `context_dir`, by default the current directory. Without `ignore`, a
+        `.dockerignore` beside the Dockerfile or in the context is honoured. `add_python="3.11"`
+        adds a Python where it has none.
         """
         from .recipe_files import docker_step
 
+        check_build_gpu(gpu)
         step = docker_step(Path(path), context_dir, env, secrets, build_args, ignore, add_python)
         return Image((step,), (), 0 if force_build else None)
 
@@ -146,15 +153,16 @@ class Image:
         pre: bool = False,
         extra_options: str = "",
         force_build: bool = False,
+        gpu: Gpu = None,
         env: Env = None,
         secrets: Secrets = None,
     ) -> Image:
-        """Install packages. `uv` does it, with one cache shared by all builds."""
+        """Install packages with uv, which has one cache for all builds."""
         names = packages_of("pip_install", "packages", packages)
         options = pip_options(
             names, index_url, extra_index_url, find_links, pre, extra_options, env
         )
-        return self._install(options, (), secrets, force_build)
+        return self._install(options, (), secrets, force_build, gpu)
 
     def uv_pip_install(
         self,
@@ -167,6 +175,7 @@ class Image:
         extra_options: str = "",
         uv_version: str | None = None,
         force_build: bool = False,
+        gpu: Gpu = None,
         env: Env = None,
         secrets: Secrets = None,
     ) -> Image:
@@ -177,7 +186,7 @@ class Image:
         options = pip_options(
             names, index_url, extra_index_url, find_links, pre, extra_options, env
         )
-        return self._install(options, files, secrets, force_build)
+        return self._install(options, files, secrets, force_build, gpu)
 
     def pip_install_from_requirements(
         self,
@@ -189,12 +198,13 @@ class Image:
         pre: bool = False,
         extra_options: str = "",
         force_build: bool = False,
+        gpu: Gpu = None,
         env: Env = None,
         secrets: Secrets = None,
     ) -> Image:
-        """Install what the local file `requirements_txt` lists. Its content is what the cache looks at."""
+        """Install what the local file `requirements_txt` lists; it is built again when that changes."""
         options = pip_options((), index_url, extra_index_url, find_links, pre, extra_options, env)
-        return self._install(options, (requirements_txt,), secrets, force_build)
+        return self._install(options, (requirements_txt,), secrets, force_build, gpu)
 
     def pip_install_from_pyproject(
         self,
@@ -207,23 +217,25 @@ class Image:
         pre: bool = False,
         extra_options: str = "",
         force_build: bool = False,
+        gpu: Gpu = None,
         env: Env = None,
         secrets: Secrets = None,
     ) -> Image:
-        """Install the dependencies in `pyproject_toml`, a local file, with those of `optional_dependencies`."""
+        """Install the dependencies of a local `pyproject_toml`, and those of `optional_dependencies`."""
         from .recipe_files import Pyproject
 
         method = "pip_install_from_pyproject"
         groups = strings(method, "optional_dependencies", optional_dependencies)
         options = pip_options((), index_url, extra_index_url, find_links, pre, extra_options, env)
         step = Pyproject(Path(pyproject_toml), groups, options, secrets_of(secrets))
-        return self._step(step, force_build)
+        return self._step(step, force_build, gpu)
 
     def uv_sync(
         self,
         uv_project_dir: str | os.PathLike[str] = "./",
         *,
         force_build: bool = False,
+        gpu: Gpu = None,
         groups: Sequence[str] | None = None,
         extras: Sequence[str] | None = None,
         frozen: bool = True,
@@ -232,7 +244,10 @@ class Image:
         env: Env = None,
         secrets: Secrets = None,
     ) -> Image:
-        """Install the locked dependencies in `uv_project_dir`, of `groups` and `extras`; `frozen`: as uv.lock is."""
+        """Install the dependencies of the uv project in `uv_project_dir`, but not the project itself.
+
+        `groups` and `extras` add theirs. `frozen` takes the versions of uv.lock as they are.
+        """
         from .recipe_files import Project
 
         check_uv_version(uv_version)
@@ -244,12 +259,14 @@ class Image:
             extra_options,
             env_items("env", env),
         )
-        return self._step(Project(Path(uv_project_dir), sync, secrets_of(secrets)), force_build)
+        step = Project(Path(uv_project_dir), sync, secrets_of(secrets))
+        return self._step(step, force_build, gpu)
 
     def apt_install(
         self,
         *packages: Packages,
         force_build: bool = False,
+        gpu: Gpu = None,
         env: Env = None,
         secrets: Secrets = None,
     ) -> Image:
@@ -258,7 +275,7 @@ class Image:
         if not names:
             return self
         layer = AptInstall(names, env_items("env", env))
-        return self._step(Ready(layer, secrets_of(secrets)), force_build)
+        return self._step(Ready(layer, secrets_of(secrets)), force_build, gpu)
 
     def run_commands(
         self,
@@ -266,13 +283,14 @@ class Image:
         env: Env = None,
         secrets: Secrets = None,
         force_build: bool = False,
+        gpu: Gpu = None,
     ) -> Image:
         """Run shell commands in the image. Secrets are visible to the step and never kept."""
         lines = strings("run_commands", "commands", commands)
         if not lines:
             return self
         layer = RunCommands(lines, env_items("env", env))
-        return self._step(Ready(layer, secrets_of(secrets)), force_build)
+        return self._step(Ready(layer, secrets_of(secrets)), force_build, gpu)
 
     def dockerfile_commands(
         self,
@@ -281,6 +299,7 @@ class Image:
         secrets: Secrets = None,
         context_dir: str | os.PathLike[str] | None = None,
         force_build: bool = False,
+        gpu: Gpu = None,
         ignore: Sequence[str] | Ignore | None = None,
         build_args: Mapping[str, str] | None = None,
     ) -> Image:
@@ -292,7 +311,7 @@ class Image:
         from .recipe_files import docker_step
 
         step = docker_step(text, context_dir, env, secrets, build_args, ignore)
-        return self._step(step, force_build)
+        return self._step(step, force_build, gpu)
 
     def run_function(
         self,
@@ -303,32 +322,22 @@ class Image:
         volumes: Mapping[str | os.PathLike[str], Any] | None = None,
         timeout: float = 60 * 60,
         force_build: bool = False,
+        gpu: Gpu = None,
+        cpu: Any = None,
+        memory: Any = None,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Image:
         """Run the function `raw_f` while building, with `volumes`, and keep the files that it leaves.
 
-        It may take `timeout` seconds.
-        Runs again when its source, what it refers to in its module, or its arguments change.
+        It is called with `args` and `kwargs` and may take `timeout` seconds; a build has what the
+        machine has of `cpu` and `memory`. It runs again when its source, what it refers to in its
+        module, or its arguments change.
         """
-        from .recipe_function import FunctionStep
+        from .recipe_function import function_step
 
-        if not callable(raw_f) or not hasattr(raw_f, "__code__"):
-            raise InvalidError(
-                f"run_function takes a plain Python function, not {type(raw_f).__name__}; give it the "
-                "function without @app.function"
-            )
-        if timeout <= 0:
-            raise InvalidError(f"run_function: timeout must be above 0 seconds, not {timeout}")
-        mounted = tuple(
-            (check_remote_path("run_function(volumes=)", str(path)), volume)
-            for path, volume in (volumes or {}).items()
-        )
-        layer = RunFunction("", "", "", env=env_items("env", env), timeout=float(timeout))
-        step = FunctionStep(
-            raw_f, tuple(args), dict(kwargs or {}), layer, secrets_of(secrets), mounted
-        )
-        return self._step(step, force_build)
+        step = function_step(raw_f, args, kwargs, env, secrets, volumes, timeout)
+        return self._step(step, force_build, gpu)
 
     def env(self, vars: Mapping[str, str] | None = None, /, **more: str) -> Image:
         """Set the environment variables in `vars` and `more`: `.env({"A": "1"})` or `.env(A="1")`."""
@@ -372,7 +381,10 @@ class Image:
         copy: bool = False,
         ignore: Sequence[str] | Ignore = (),
     ) -> Image:
-        """Put what is in `local_path` at `remote_path`, but what `ignore` matches; `copy` as in `add_local_file`."""
+        """Put the files in `local_path` at `remote_path`, without those that `ignore` matches.
+
+        `copy` is as in `add_local_file`.
+        """
         target = check_remote_path("add_local_dir", os.fspath(remote_path))
         return self._add(Copy(Path(local_path), target, ignore_from(ignore), True), copy)
 
@@ -382,21 +394,15 @@ class Image:
         copy: bool = False,
         ignore: Sequence[str] | Ignore = NON_PYTHON_FILES,
     ) -> Image:
-        """Put local modules where the container imports them, only `.py` files; `copy` as in `add_local_file`."""
+        """Put local `modules`, named as in `import`, where the container finds them.
+
+        Only their `.py` files, unless `ignore` says otherwise. `copy` is as in `add_local_file`.
+        """
         names = strings("add_local_python_source", "modules", modules)
         for name in names:
             if not all(part.isidentifier() for part in name.split(".")):
                 raise InvalidError(f"add_local_python_source takes module names, not {name!r}")
         return self._add(PythonSource(names, ignore_from(ignore)), copy) if names else self
-
-    def copy_local_file(
-        self, local_path: str | os.PathLike[str], remote_path: str | os.PathLike[str] = "./"
-    ) -> Image:
-        """Copy `local_path` into the image; a relative `remote_path` lies in /root."""
-        remote = os.fspath(remote_path)
-        slash = "/" if remote.endswith(("/", ".")) else ""
-        target = os.path.normpath(os.path.join("/root", remote)) + slash
-        return self.add_local_file(local_path, target, copy=True)
 
     @contextmanager
     def imports(self) -> Iterator[None]:
@@ -433,10 +439,9 @@ class Image:
         count = len(self._steps) + len(self._mounts)
         steps, adds = enumerate(self._steps, 1), enumerate(self._mounts, len(self._steps) + 1)
         layers = tuple(read_step(n, count, step.layer, home) for n, step in steps)
-        read = [read_step(n, count, step.mounts, home) for n, step in adds]
-        mounts = tuple(mount for found in read for mount in found)
+        mounts = (read_step(n, count, step.mounts, home) for n, step in adds)
         force = 0 if forced() else self._force_from
-        return ImageSpec(layers, mounts, force, self._recipe())
+        return ImageSpec(layers, tuple(chain.from_iterable(mounts)), force, self._recipe())
 
     def digest(self) -> str:
         """The digest of what is built: equal images have equal digests. Mounted files don't count."""
@@ -460,7 +465,8 @@ class Image:
     def _recipe(self) -> str:
         return recipe_key(self._steps + self._mounts)
 
-    def _step(self, step: Step, force_build: bool = False) -> Image:
+    def _step(self, step: Step, force_build: bool = False, gpu: Gpu = None) -> Image:
+        check_build_gpu(gpu)
         if self._mounts:
             raise InvalidError(
                 "a build step follows add_local_*. Files added without copy=True are put in when a "
@@ -478,14 +484,16 @@ class Image:
         files: Sequence[str | os.PathLike[str]],
         secrets: Secrets,
         force_build: bool,
+        gpu: Gpu,
     ) -> Image:
         """Packages, and what requirement files list; nothing at all is no step."""
-        step: Step = Ready(options, secrets_of(secrets))
+        given = options, secrets_of(secrets)
+        step: Step = Ready(*given)
         if files:
             from .recipe_files import Requirements
 
-            step = Requirements(tuple(map(Path, files)), options, secrets_of(secrets))
-        return self._step(step, force_build) if files or options.packages else self
+            step = Requirements(tuple(map(Path, files)), *given)
+        return self._step(step, force_build, gpu) if files or options.packages else self
 
     def _add(self, step: Copy | PythonSource, copy: bool) -> Image:
         if copy:

@@ -39,7 +39,7 @@ class Landing:
         return view[self.filled : -TAIL_BYTES if len(view) == self.nbytes else None]
 
     def put(self, data: memoryview) -> int:
-        """Copy bytes in as far as they belong here, and count them as filled; how many it were."""
+        """Copy bytes in as far as they belong here, and count them as filled; how many they were."""
         view = self._grown()
         n = min(len(view) - self.filled, len(data))
         view[self.filled : self.filled + n] = data[:n]
@@ -63,8 +63,9 @@ class Landing:
 
 def writable(data: Buffer) -> memoryview:
     """A copy that may be written to."""
-    view = _fresh(memoryview(data).nbytes)[1]
-    view[:] = data
+    source = memoryview(data).cast("B")
+    view = _fresh(source.nbytes)[1]
+    view[:] = source
     return view
 
 

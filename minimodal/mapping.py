@@ -1,7 +1,8 @@
 """`map`, `starmap`, `for_each`, `spawn_map`: one function over many inputs, in parallel.
 
 Inputs are pulled lazily in the caller's thread, at most `WINDOW` ahead of the results that were
-taken, so an endless generator is a fine input. Results come in input order or as they finish.
+taken, fewer if they are large; so an endless generator is a fine input. Results come in input order
+or as they finish.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
 
 WINDOW = 1000
+WINDOW_BYTES = 1 << 30  # or fewer, if inputs are large, but
+WINDOW_LEAST = 32  # so many that containers have something to do
+LARGE_BYTES = 64 << 10  # a thousand of what is smaller need not be counted
 SPAWNED_AT_ONCE = 500  # calls in one request of spawn_map
 SPAWNED_BYTES = 4 << 20  # or fewer, if their arguments are large
 
@@ -226,6 +230,8 @@ class _MapRun(Generic[R]):
         self._taken = 0
         self._exhausted = False
         self._running: dict[int, Abandon] = {}
+        self._sizes: dict[int, int] = {}  # of those that run and have large inputs
+        self._bytes = 0  # the sum of them
         self._landed: deque[tuple[int, Outcome]] = deque()
         self._waiting: dict[int, Outcome] = {}  # landed, and not yet its turn
         self._begun = False
@@ -247,7 +253,7 @@ class _MapRun(Generic[R]):
             if self._exhausted and self._taken == self._sent:
                 self._close_view()
                 raise StopAsyncIteration
-            if self._exhausted or self._sent - self._taken >= WINDOW:
+            if self._exhausted or self._is_full:
                 await Pending(self._wait_for_landing)
             else:
                 await self._send()
@@ -265,6 +271,7 @@ class _MapRun(Generic[R]):
         while self._landed:
             index, outcome = self._landed.popleft()
             self._running.pop(index, None)
+            self._bytes -= self._sizes.pop(index, 0)
             self._failed += outcome.value is None
             if self._view is not None:
                 self._view.update(self._sent - len(self._running), self._failed)
@@ -285,7 +292,7 @@ class _MapRun(Generic[R]):
         """Send inputs until a result is there to be taken; each as soon as it is pulled."""
         source, running, kwargs = self._source, self._running, self._kwargs
         pack, client = await self._function._packer()
-        while not self._landed and self._sent - self._taken < WINDOW:
+        while not self._landed and not self._is_full:
             try:
                 if self._is_async:
                     args = await source.__anext__()  # type: ignore[union-attr]
@@ -302,7 +309,17 @@ class _MapRun(Generic[R]):
             self._sent += 1
             if index == 0:
                 self._open_view()
+            size = call.payload.nbytes
+            if size >= LARGE_BYTES:
+                self._sizes[index] = size
+                self._bytes += size
             running[index] = client.run(call, partial(self._land, index))
+
+    @property
+    def _is_full(self) -> bool:
+        if self._bytes >= WINDOW_BYTES and len(self._running) >= WINDOW_LEAST:
+            return True
+        return self._sent - self._taken >= WINDOW
 
     def _land(self, index: int, outcome: Outcome) -> None:
         self._landed.append((index, outcome))

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .compat import REFUSED, SAFE, check_option
+from .compat import REFUSED, RENAMED, SAFE, check_option
 from .errors import ConflictError, InvalidError
 
 if TYPE_CHECKING:
@@ -118,6 +118,8 @@ def check(what: str, given: Mapping[str, Any]) -> Options:
 def _nearest(name: str, known: Sequence[str] | frozenset[str] | set[str]) -> str:
     import difflib
 
+    if name in RENAMED:
+        return f": write {RENAMED[name]}"
     close = difflib.get_close_matches(name, list(known), 1)
     return f". Did you mean {close[0]!r}?" if close else ""
 

@@ -84,12 +84,13 @@ def delay_before(policy: RetryPolicy, attempt: int, jitter: float = 0.0) -> floa
 class Cron:
     """A schedule in cron's five fields, such as `Cron("0 9 * * 1-5", timezone="Europe/Madrid")`.
 
-    `cron_string` has minute, hour, day of month, month, day of week; also `@hourly`, `@daily`, `@weekly`, `@monthly`,
-    `@yearly`. Where clocks change, a fixed time runs once: in the gap right after it, in the
-    repeated hour the first time. Raises InvalidError for what isn't a schedule or never comes.
+    `cron_string` has minute, hour, day of month, month and day of week, or is `@hourly`, `@daily`,
+    `@weekly`, `@monthly` or `@yearly`. When clocks go forward, a time in the gap runs right after it;
+    when they go back, a time in the repeated hour runs once. Raises InvalidError for what is no
+    schedule or never comes.
 
-    Of ticks that were missed, because the machine slept or nothing ran, the last one runs late; with
-    `catch_up=False` none. A tick whose predecessor still runs is left out, but for `overlap=True`.
+    Of the ticks that were missed, because the machine slept or nothing ran, the last one runs late;
+    none with `catch_up=False`. A tick whose predecessor still runs is left out unless `overlap=True`.
     """
 
     def __init__(
@@ -127,10 +128,9 @@ class Cron:
 class Period:
     """A schedule that fires every so often, the first time one period after the deployment.
 
-    `years` and `months` follow the calendar in UTC, `weeks`, `days`, `hours`, `minutes` and `seconds` are
-    added to them: a monthly one deployed on the 31st fires on the last
-    day of shorter months. Only `seconds` may have a fraction. `catch_up` and `overlap` are as in Cron.
-    Raises InvalidError.
+    `years` and `months` follow the calendar in UTC: a monthly one deployed on the 31st fires on the last
+    day of shorter months. `weeks`, `days`, `hours`, `minutes` and `seconds` are added to them. Only
+    `seconds` may have a fraction. `catch_up` and `overlap` are as in Cron. Raises InvalidError.
     """
 
     years: int = 0
@@ -174,9 +174,12 @@ def concurrent(
     """Let one container work on several inputs at once; below `@app.function` or `@app.cls`.
 
     Async functions run as tasks of one loop, others in threads. The autoscaler aims at
-    `target_inputs` per container and lets bursts grow to `max_inputs`. Raises InvalidError.
+    `target_inputs` per container and lets bursts grow to `max_inputs`, which is the same if not given.
+    Raises InvalidError.
     """
     _parentheses("concurrent", "max_inputs=10", _no_parentheses)
+    if max_inputs is None:
+        max_inputs = target_inputs
     check_concurrency("@concurrent", max_inputs, target_inputs)
 
     def decorate(function: T) -> T:

@@ -81,6 +81,7 @@ class Progress:
     )  # function: container: since
     started: set[str] = field(default_factory=set)  # functions that had a container that was ready
     maps: list[MapState] = field(default_factory=list)
+    urls: dict[str, str] = field(default_factory=dict)  # of endpoints, as they were said
 
     def apply(self, kind: str, name: str, at: float, fields: dict[str, Any]) -> list[Line]:
         """The lines that an event is worth; an event of an unknown kind is worth none."""
@@ -193,12 +194,17 @@ class Progress:
         return known
 
     def _app_opened(self, name: str, at: float, fields: dict[str, Any]) -> list[Line]:
-        if not fields.get("deployed"):
-            return []
-        functions = ", ".join(fields.get("functions", ()))
-        return [
-            Line("stderr", f"deployed {name}{': ' if functions else ''}{functions}", mark="done")
+        endpoints: dict[str, str] = fields.get("endpoints", {})
+        new = {what: url for what, url in endpoints.items() if self.urls.get(what) != url}
+        self.urls |= new  # of an app that is opened again they are known
+        lines = [
+            Line("stderr", f"{what} answers at {url}", mark="done") for what, url in new.items()
         ]
+        if not fields.get("deployed"):
+            return lines
+        functions = ", ".join(fields.get("functions", ()))
+        text = f"deployed {name}{': ' if functions else ''}{functions}"
+        return [Line("stderr", text, mark="done"), *lines]
 
     def _app_closed(self, name: str, at: float, fields: dict[str, Any]) -> list[Line]:
         return [Line("stderr", f"stopped {name}", mark="done")] if fields.get("deployed") else []

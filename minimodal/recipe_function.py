@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import os
 import pickle
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .errors import InvalidError
+from .image_arguments import check_remote_path, env_items, secrets_of
 from .layers import Layer, RunFunction
 from .recipe import HasSecretId, with_secrets
 
@@ -58,6 +60,31 @@ class FunctionStep:
             return replace(layer, module=found.module, sources=sources, blob=blob)
         value = dumps_by_value((self.function, *arguments), f"run_function({layer.name})")
         return replace(layer, blob=keep_bytes(home, bytes(value.data)), python=python_version())
+
+
+def function_step(
+    raw: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+    env: Mapping[str, str | None] | None,
+    secrets: Sequence[HasSecretId] | None,
+    volumes: Mapping[str | os.PathLike[str], Any] | None,
+    timeout: float,
+) -> FunctionStep:
+    """The step that `Image.run_function` adds. Raises InvalidError for what it cannot run."""
+    if not callable(raw) or not hasattr(raw, "__code__"):
+        raise InvalidError(
+            f"run_function takes a plain Python function, not {type(raw).__name__}; give it the "
+            "function without @app.function"
+        )
+    if timeout <= 0:
+        raise InvalidError(f"run_function: timeout must be above 0 seconds, not {timeout}")
+    mounted = tuple(
+        (check_remote_path("run_function(volumes=)", str(path)), volume)
+        for path, volume in (volumes or {}).items()
+    )
+    layer = RunFunction("", "", "", env=env_items("env", env), timeout=float(timeout))
+    return FunctionStep(raw, tuple(args), dict(kwargs or {}), layer, secrets_of(secrets), mounted)
 
 
 def source_key(function: Callable[..., Any], arguments: object) -> str:

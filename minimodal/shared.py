@@ -6,7 +6,7 @@ the caller's thread; the engine keeps bytes.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from . import parts, pickling
@@ -170,12 +170,8 @@ class _Reader:
             self._page = values[::-1]
         return self._page.pop()
 
-    def close(self) -> Coroutine[Any, Any, None]:
-        return _nothing_to_close()
-
-
-async def _nothing_to_close() -> None:
-    pass
+    async def close(self) -> None:
+        """Nothing is open."""
 
 
 def _packed_key(key: Any) -> bytes:

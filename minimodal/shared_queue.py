@@ -6,7 +6,7 @@ Pickling happens here, in the caller's thread; the engine keeps bytes, and wakes
 from __future__ import annotations
 
 import queue
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from . import context, parts, pickling
@@ -202,12 +202,8 @@ class _Reader:
                 raise StopAsyncIteration
         return _value_of(self._page.pop())
 
-    def close(self) -> Coroutine[Any, Any, None]:
-        return _nothing_to_close()
-
-
-async def _nothing_to_close() -> None:
-    pass
+    async def close(self) -> None:
+        """Nothing is open."""
 
 
 def _checked(partition: str | None) -> str:

@@ -16,7 +16,7 @@ import stat
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -39,14 +39,6 @@ class SourceSet:
     module: str  # the name under which the container imports the script
     root: Path
     files: Mapping[str, Path]
-
-    def host_path(self, container_path: str) -> Path | None:
-        """Where a file of the container lies on the host; None if it is not one of these."""
-        try:
-            relative = PurePosixPath(container_path).relative_to(ROOT)
-        except ValueError:
-            return None
-        return self.files.get(relative.as_posix())
 
 
 def collect(script: str | os.PathLike[str] | ModuleType) -> SourceSet:

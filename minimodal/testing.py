@@ -86,7 +86,7 @@ def kill_executor(function: Callee) -> None:
 
 
 def fail_next(function: Callee, error: BaseException | type[BaseException], times: int = 1) -> None:
-    """Let the next attempts (`times` of them) of `function` raise `error` instead of running; retries count them."""
+    """Let the next `times` attempts of `function` raise `error` instead of running. Retries count them."""
     from .tracebacks import pack
     from .types import CallState
 
@@ -111,7 +111,7 @@ def fail_next(function: Callee, error: BaseException | type[BaseException], time
 def advance(clock: ManualClock, seconds: float) -> None:
     """Let `seconds` pass on the engine's clock, and let the engine look what is due now."""
     clock.advance(seconds)
-    if context.has_client():
+    if context.running_client() is not None:
         engine = _engine()
         _in_loop(engine, engine.planner.wake)
 

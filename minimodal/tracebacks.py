@@ -148,6 +148,17 @@ def _type_name(error: BaseException) -> str:
     )
 
 
+def _source_line(file: str, lineno: int, module: dict[str, Any]) -> str:
+    """A line of a source, empty where it cannot be had.
+
+    linecache asks the module's loader, which is a library's and may answer what is no source.
+    """
+    try:
+        return linecache.getline(file, lineno, module).rstrip("\n")
+    except Exception:  # an error must not become another one while it is told
+        return ""
+
+
 def _user_frames(tb: TracebackType | None) -> list[FrameRecord]:
     """The frames of user code: what comes before it in the agent is left out."""
     frames: list[FrameRecord] = []
@@ -156,7 +167,7 @@ def _user_frames(tb: TracebackType | None) -> list[FrameRecord]:
         code = frame.f_code
         if not frames and _is_machinery(code.co_filename):
             continue
-        line = linecache.getline(code.co_filename, lineno, frame.f_globals).rstrip("\n")
+        line = _source_line(code.co_filename, lineno, frame.f_globals)
         name = code.co_filename
         if name.startswith(sources + "/"):
             name = SOURCES_DIR + name[len(sources) :]

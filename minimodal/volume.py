@@ -59,11 +59,6 @@ class Volume(Handle):
         del environment_name, version
         return cls._make(check_name("volume", name), create=create_if_missing)
 
-    @classmethod
-    def persisted(cls: type[V], name: str) -> V:
-        """The volume of that name, made if there is none."""
-        return cls.from_name(name, create_if_missing=True)
-
     def read_only(self: V) -> V:
         """The same volume, mounted so that nothing can be written. Cheap for large files."""
         return self.with_mount_options(read_only=True)
@@ -208,11 +203,6 @@ class Volume(Handle):
         Raises FileNotFoundError, and IsADirectoryError without `recursive`.
         """
         await self._ask("remove_file", path=inside(path), recursive=recursive)
-
-    @both
-    async def delete_file(self, /, path: str) -> None:
-        """The same as `remove_file(path)`."""
-        await self._ask("remove_file", path=inside(path), recursive=False)
 
     @both
     async def copy_files(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,8 @@ class Entries:
             raise StopAsyncIteration
         return self._left.pop()
 
-    def close(self) -> Coroutine[Any, Any, None]:
-        return _nothing_to_close()
+    async def close(self) -> None:
+        """Nothing is open."""
 
 
 class Chunks:
@@ -48,12 +48,8 @@ class Chunks:
         self._next += 1
         return bytes(reply.payload.data)
 
-    def close(self) -> Coroutine[Any, Any, None]:
-        return _nothing_to_close()
-
-
-async def _nothing_to_close() -> None:
-    pass
+    async def close(self) -> None:
+        """Nothing is open."""
 
 
 def open_below(target: str) -> Iterator[str]:

@@ -27,17 +27,17 @@ ROOMS = {
     1: """
         agent app asgi_messages
         call call_graph callee cls connection container_process cron_fields
-        decorators display
+        decorators dict display
         endpoints experimental
         function functions
-        ignore image image_arguments inline
+        ignore image image_arguments inline io_streams
         localfiles lookup
         mapping methods
         named
         option_types options
-        parameters parts policy
-        recipe recipe_files recipe_function runner
-        sandbox sandbox_files sandbox_process sandbox_spec secret shared shared_keys shared_queue source_imports sources specs stream_type
+        parameters parts policy queue
+        recipe recipe_files recipe_function retries runner
+        sandbox sandbox_files sandbox_process sandbox_spec schedule secret server shared shared_keys shared_queue source_imports sources specs stream_type
         tunnel
         dead_letter users
         volume volume_paths volume_reading volume_upload
@@ -68,6 +68,7 @@ OWNERS = {
     "rich": "cli",
     "starlette": "gateway",
     "tomli": "config",
+    "tomllib": "config",  # no part of Python 3.10
     "typing_extensions": "app cls function",  # for type checkers only
     "uv": "backends images cli",
     "uvicorn": "gateway",

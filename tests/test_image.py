@@ -237,14 +237,6 @@ def test_mounted_files_are_kept_by_content(tmp_path: Path, state: Home) -> None:
     assert (state.blobs / after.digest).read_text() == "2"
 
 
-def test_copy_local_file_lands_in_root(tmp_path: Path) -> None:
-    (tmp_path / "x.txt").write_text("1")
-    for remote, target in (("./", "/root/x.txt"), ("d/", "/root/d/x.txt"), ("/a/y", "/a/y")):
-        layer = last(base.copy_local_file(tmp_path / "x.txt", remote))
-        assert isinstance(layer, layers.CopyFiles)
-        assert layer.files[0].target == target
-
-
 def test_python_source(tmp_path: Path, state: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mm_pkg").mkdir()
     for name in ("__init__.py", "a.py", "data.json"):

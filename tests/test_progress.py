@@ -134,6 +134,13 @@ def test_what_was_deployed_is_said_and_what_is_unknown_is_not() -> None:
     (line,) = apply(progress, "app.opened", "shop", deployed=True, functions=["pay", "ship"])
     assert line.text == "deployed shop: pay, ship"
     assert apply(progress, "app.opened", "shop", deployed=False) == []
+    endpoints = {"pay": "http://pay.localhost:1/", "Desk.ask": "http://ask.localhost:1/"}
+    lines = apply(progress, "app.opened", "shop", deployed=False, endpoints=endpoints)
+    assert [line.text for line in lines] == [
+        "pay answers at http://pay.localhost:1/",
+        "Desk.ask answers at http://ask.localhost:1/",
+    ]
+    assert apply(progress, "app.opened", "shop", deployed=False, endpoints=endpoints) == []
     assert apply(progress, "something.new", "x") == []
 
 

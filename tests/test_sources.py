@@ -194,14 +194,6 @@ def test_a_file_with_a_syntax_error_still_travels(project: Path) -> None:
     assert sorted(collect(project / "main.py").files) == ["main.py", "one.py"]
 
 
-def test_container_paths_map_back(project: Path) -> None:
-    write(project, {"main.py": "import pkg", "pkg/__init__.py": ""})
-    found = collect(project / "main.py")
-    assert found.host_path("/root/pkg/__init__.py") == project / "pkg/__init__.py"
-    assert found.host_path("/root/other.py") is None
-    assert found.host_path("/usr/lib/x.py") is None
-
-
 def test_a_snapshot_is_a_copy_named_by_its_bytes(project: Path, state: Home) -> None:
     write(project, {"main.py": "import run", "run.py": "1"})
     (project / "run.py").chmod(0o700)

@@ -125,8 +125,9 @@ def explain_missing(error: BaseException) -> BaseException:
     if hint not in "\n".join([*getattr(error, "__notes__", ()), str(error)]):
         if hasattr(error, "add_note"):
             error.add_note(hint)
-        else:  # Python 3.10
-            error.args = (f"{error}. {hint}",)
+        else:  # Python 3.10; it shows `msg`, and travels as `args`
+            error.msg = f"{error}. {hint}"
+            error.args = (error.msg,)
     return error
 
 

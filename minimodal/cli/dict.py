@@ -7,15 +7,7 @@ from itertools import islice
 from minimodal.shared import Dict
 
 from .failure import UsageError
-from .group import (
-    confirm,
-    create_command,
-    delete_command,
-    dispatch,
-    list_command,
-    parser_of,
-    show_rows,
-)
+from .group import confirm, dispatch, object_commands, parser_of, show_rows
 from .parser import add_json, add_yes
 
 
@@ -56,13 +48,8 @@ def _clear(arguments: list[str]) -> int:
 
 
 COMMANDS = {
-    "list": (list_command("dict", Dict, "create NAME"), "list the dicts"),
-    "create": (create_command("dict", Dict), "make an empty one"),
+    **object_commands("dict", Dict, lambda shared: f" with {shared.len()} entries"),
     "items": (_items, "show entries"),
     "get": (_get, "show one value"),
     "clear": (_clear, "remove all entries"),
-    "delete": (
-        delete_command("dict", Dict, lambda shared: f" with {shared.len()} entries"),
-        "delete it",
-    ),
 }

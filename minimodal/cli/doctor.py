@@ -52,23 +52,25 @@ def main(arguments: list[str]) -> int:
     config = load_settings(backend=options.backend)
     facts = [_package(), _python(), _system(), _uv(), _bwrap(), _docker_host(config)]
     home = _home(config)
+    record = _record(config) if home.ok else None
     backends = _backends(config) if home.ok else []
     chosen = _chosen(config.backend, backends)
-    ok = chosen.ok is True and all(check.ok is not False for check in [facts[0], home])
+    needed = [home, record] if record else [home]
+    ok = chosen.ok is True and all(check.ok is not False for check in [facts[0], *needed])
     if options.json:
         report = {
             "ok": ok,
-            "checks": [asdict(check) for check in [*facts, home, chosen]],
+            "checks": [asdict(check) for check in [*facts, *needed, chosen]],
             "backends": [asdict(check) for check in backends],
         }
         print_json("doctor", report)
     else:
-        _print(facts, home, chosen, backends)
+        _print([*facts, *needed, chosen], backends)
     return 0 if ok else 1
 
 
-def _print(facts: list[Check], home: Check, chosen: Check, backends: list[Check]) -> None:
-    for check in [*facts, home, chosen]:
+def _print(checks: list[Check], backends: list[Check]) -> None:
+    for check in checks:
         print(f"{_sign(check)} {check.name:<12} {check.text}")
     for check in backends:
         print(f"    {_sign(check)} {check.name:<10} {check.text}")
@@ -150,6 +152,17 @@ def _home(config: Any) -> Check:
         return Check("home", False, str(error))
     free = shutil.disk_usage(home.state).free >> 30
     return Check("home", True, f"{_shown_home(home)} ({origin}), {free} GiB free", _paths(home))
+
+
+def _record(config: Any) -> Check:
+    """Whether the database of calls can be read, all of it."""
+    from minimodal.engine.schema import check_file
+
+    path = locate_home(config.home).database
+    found = check_file(path)
+    if found:
+        return Check("record", False, f"{path} is damaged: {found[0]}", {"damage": found})
+    return Check("record", True, str(path) if path.exists() else "no call is on record yet")
 
 
 def _shown_home(home: Home) -> str:

@@ -141,8 +141,10 @@ def advice_on(error: BaseException) -> str:
             obj, name = sys.modules["minimodal"], obj.__name__.partition(".")[2]
         if type(obj).__module__.startswith("minimodal") or obj is sys.modules.get("minimodal"):
             names = {each.lower(): each for each in dir(obj) if not each.startswith("_")}
-            near = nearest(name.lower(), names)
-            return f"{names[near]}, not {name}" if near else ""
+            near = name.lower() if name.lower() in names else nearest(name.lower(), names)
+            is_module = obj is not error.obj  # which has a name that is right, or is another's
+            if near and not (is_module and near != name.lower()):
+                return f"{names[near]}, not {name}"
     local = isinstance(error, ModuleNotFoundError) and not getattr(error, "__notes__", None)
     if local and error.name != "minimodal":  # type: ignore[attr-defined]  # it is one
         return (

@@ -92,6 +92,17 @@ def delete_command(group: str, kind: Any, contents: Callable[[Any], str]) -> Com
     return run
 
 
+def object_commands(
+    group: str, kind: Any, contents: Callable[[Any], str]
+) -> dict[str, tuple[Command, str]]:
+    """What each kind that starts empty has: `list`, `create` and `delete`."""
+    return {
+        "list": (list_command(group, kind, "create NAME"), f"list the {group}s"),
+        "create": (create_command(group, kind), "make an empty one"),
+        "delete": (delete_command(group, kind, contents), "delete it"),
+    }
+
+
 def show_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, empty: str) -> None:
     """A listing: aligned columns for people, one JSON list for programs."""
     if as_json:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .failure import UsageError
 from .group import confirm
-from .listing import ago, print_json, print_table, shown_bytes, since
+from .listing import ago, print_json, print_table, show, shown_bytes, since
 from .parser import Parser, add_backend, add_script, add_yes, load_settings
 from .subcommands import Sub, dispatch, listing_parser
 
@@ -49,10 +49,10 @@ def _ls(arguments: list[str]) -> int:
         return [_row(image, chain_of(images, image)) for image in shown]
 
     rows = _on_shelves(options, look)
-    if options.json:
-        print_json("images", {"images": rows})
-        return 0
-    print_table(
+    return show(
+        options,
+        "images",
+        {"images": rows},
         ("image", "backend", "size", "layers", "last used", "in use", "last step"),
         [
             (
@@ -68,7 +68,6 @@ def _ls(arguments: list[str]) -> int:
         ],
         empty="no image was built here",
     )
-    return 0
 
 
 def _inspect(arguments: list[str]) -> int:
@@ -192,12 +191,14 @@ def _build(arguments: list[str]) -> int:
                 seconds = time.monotonic() - started
                 row = {"digest": image.digest(), "functions": functions, "seconds": seconds}
                 built.append(row)
-    if options.json:
-        print_json("image_build", {"images": built})
-        return 0
-    rows = [(row["digest"][:12], ", ".join(row["functions"])) for row in built]
-    print_table(("image", "functions"), rows, empty=f"{script.reference} has no function")
-    return 0
+    return show(
+        options,
+        "image_build",
+        {"images": built},
+        ("image", "functions"),
+        [(row["digest"][:12], ", ".join(row["functions"])) for row in built],
+        empty=f"{script.reference} has no function",
+    )
 
 
 def _images_of(app: Any) -> list[tuple[Image, list[str]]]:

@@ -6,15 +6,7 @@ from itertools import islice
 
 from minimodal.shared_queue import Queue
 
-from .group import (
-    confirm,
-    create_command,
-    delete_command,
-    dispatch,
-    list_command,
-    parser_of,
-    show_rows,
-)
+from .group import confirm, dispatch, object_commands, parser_of, show_rows
 from .parser import Parser, add_json, add_yes
 
 
@@ -62,13 +54,8 @@ def _clear(arguments: list[str]) -> int:
 
 
 COMMANDS = {
-    "list": (list_command("queue", Queue, "create NAME"), "list the queues"),
-    "create": (create_command("queue", Queue), "make an empty one"),
+    **object_commands("queue", Queue, lambda queue: f" with {queue.len(total=True)} items"),
     "peek": (_peek, "show the first items"),
     "len": (_len, "how many items there are"),
     "clear": (_clear, "remove items"),
-    "delete": (
-        delete_command("queue", Queue, lambda queue: f" with {queue.len(total=True)} items"),
-        "delete it",
-    ),
 }

@@ -6,7 +6,7 @@ from typing import Any
 
 from .engines import open_engines
 from .failure import UsageError
-from .listing import print_json, print_table
+from .listing import show
 from .subcommands import Sub, dispatch, listing_parser
 
 QUOTAS = ("weight", "max_running", "max_queued")
@@ -36,10 +36,10 @@ def _list(arguments: list[str]) -> int:
                 known = rows.setdefault(row["user"], {**row, "running": 0, "queued": 0})
                 known["running"] += row["running"]
                 known["queued"] += row["queued"]
-    if options.json:
-        print_json("users", {"users": list(rows.values())})
-        return 0
-    print_table(
+    return show(
+        options,
+        "users",
+        {"users": list(rows.values())},
         ("user", "weight", "running", "max", "queued", "max"),
         [
             (
@@ -54,7 +54,6 @@ def _list(arguments: list[str]) -> int:
         ],
         empty="no user has a quota or calls; those without a name are 'default'",
     )
-    return 0
 
 
 def _set(arguments: list[str]) -> int:

@@ -34,9 +34,6 @@ class Watched:
             else:
                 self._files.add(real)
 
-    def __len__(self) -> int:
-        return len(self._files) + len(self._directories)
-
     def places(self) -> set[str]:
         """The directories to watch."""
         folders = {os.path.dirname(path) for path in self._files}

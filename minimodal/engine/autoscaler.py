@@ -1,7 +1,7 @@
 """How many containers one pool should have: a pure function of what the pool looks like now.
 
-Owns the records that describe pools to the planner and `desired_containers`. How the pools share the
-nodes' cpu and memory is placement.py's. All times are seconds on one monotonic clock.
+Owns the records that describe pools to the planner, and when a pool grows and shrinks. How the pools
+share the nodes' cpu and memory is placement.py's. All times are seconds on one monotonic clock.
 
 The rule, for calls that wait or run above the target concurrency:
 - what the present containers will finish within one cold start doesn't justify a new container;
@@ -73,10 +73,10 @@ class PoolView:
 
     `queued`: waiting calls that the users' quotas would let run (`FairQueue.runnable`).
     `waiting_since`: when the oldest of them was queued. `running_since`: when the oldest running call
-    began. `empty_since`: since when calls wait and no container is live; left out, `waiting_since` must do,
-    and turns are less even. `service_time`,
-    `cold_start`: see `smooth`; None until measured. `may_start`: how many containers may be starting at once (the breaker's
-    `allowance`, 0 while the image is built); None: any number. `weight`: against other pools.
+    began. `empty_since`: since when calls wait and no container is live; left out, `waiting_since` must
+    do, and turns are less even. `service_time`, `cold_start`: see `smooth`; None until measured.
+    `may_start`: how many containers may be starting at once (the breaker's `allowance`, 0 while the
+    image is built); None: any number. `weight`: against other pools.
     """
 
     key: str
@@ -93,12 +93,6 @@ class PoolView:
     target_inputs: int | None = None
     may_start: int | None = None
     weight: float = 1.0
-
-
-def desired_containers(view: PoolView, now: float) -> int:
-    """How many containers (starting or ready) the pool should have, the nodes' room left aside."""
-    keep = sum(not _expired(view, each, now) for each in live(view))
-    return clamp(view, max(wanted_warm(view, now), keep))
 
 
 def wanted_now(view: PoolView, now: float) -> int:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LINES = 400  # of one build that are shown
 
 _DONE = re.compile(r"step (\d+) of \d+: .*: done in ([\d.]+) s")
-_CACHED = re.compile(r"steps 1 to (\d+) of \d+: cached")
+_CACHED = re.compile(r"steps? (?:1 to )?(\d+) of \d+: cached")
 
 
 def add_to(engine: Engine) -> None:

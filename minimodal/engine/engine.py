@@ -150,6 +150,7 @@ class Engine:
             app=app.id,
             deployed=app.deployed,
             version=app.version,
+            endpoints=self.web.urls(app.id),
         )
 
     def close_app(self, app_id: str) -> None:

@@ -110,7 +110,7 @@ def inspect(path: Path, newest: int) -> None:
 
 
 def check_file(path: Path) -> list[str]:
-    """Every damage that SQLite finds by reading the whole file (`minimodal doctor`)."""
+    """Every damage that SQLite finds by reading the whole file: for `minimodal doctor`."""
     if not path.exists():
         return []
     try:

@@ -54,7 +54,7 @@ class Damaged(StateError):
 def damaged(path: Path, reason: str) -> Fatal:
     return Fatal(
         f"the database {path} is damaged: {reason}. It was left as it is. `minimodal doctor` shows "
-        "what can be read; move the file away to start with an empty one."
+        "the damage; move the file away to start with an empty one."
     )
 
 

@@ -78,6 +78,18 @@ class Web:
             self._routes = found
         return self._routes
 
+    def urls(self, app_id: str) -> dict[str, str]:
+        """Where the endpoints of an app are: "function" or "Class.method", and its URL."""
+        if self._url_of is None:
+            return {}
+        return {
+            f"{route.function}.{route.method}" if route.method else route.function: self._url_of(
+                route.endpoint
+            )
+            for route in reversed(self.routes())
+            if self._engine.pools[route.key].spec.app == app_id
+        }
+
     def open(
         self, route: WebRoute, request: bytes, query: bytes = b"", user: str = "default"
     ) -> Exchange:

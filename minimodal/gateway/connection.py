@@ -1,17 +1,15 @@
-"""One client's connection: its requests read, its responses written, and its patience ended.
+"""One client's connection: its requests read, and its patience ended. Answers are cycle.py's.
 
 Uvicorn's protocol does the turns (pipelining, keep-alive, flow control) and llhttp, the parser of
 Node.js, the reading. What is ours: the limits against hostile clients, what llhttp lets pass and no
-careful server takes, and a response's head and first body in one write.
+careful server takes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections import deque
-from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
@@ -19,31 +17,19 @@ from urllib.parse import unquote
 import httptools
 import uvicorn
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from minimodal.asgi_messages import RESPONSE
-
-from .headers import Header
+from .cycle import Cycle, quiet
 from .limits import Limits
 
 LINGER = 1.0  # seconds that a refused client has to read why
-BODILESS = (204, 304)
 HEAD_TOO_LARGE = "The request's headers are too large."
 INVALID = "Invalid HTTP request received."
 
-_NAMES = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+(?::[-!#$%&'*+.^_`|~0-9A-Za-z]+)*")
-_CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
 _LOOKED_AT = frozenset((b"host", b"expect", b"transfer-encoding"))
 
-_quiet = logging.getLogger("minimodal.gateway.http")
-_quiet.propagate = False  # uvicorn tells of each bad request; the gateway says what matters itself
-_quiet.addHandler(logging.NullHandler())
-_quiet.setLevel(logging.CRITICAL)
+log = logging.getLogger("minimodal.gateway")
 
 
 class Malformed(Exception):
@@ -56,7 +42,7 @@ class Connection(HttpToolsProtocol):
     def __init__(self, config: uvicorn.Config, state: ServerState, limits: Limits) -> None:
         super().__init__(config, state, {})
         self._limits = limits
-        self.logger = _quiet
+        self.logger = quiet
         self.access_log = False
         self._deadline: asyncio.TimerHandle | None = None  # for the request's head
         self._refused = False
@@ -94,7 +80,12 @@ class Connection(HttpToolsProtocol):
             return
         except httptools.HttpParserError as error:
             cause = error.__context__
-            self._break_off(*(cause.args if isinstance(cause, Malformed) else (400, INVALID)))
+            if (
+                isinstance(error, httptools.HttpParserCallbackError)
+                and type(cause) is not Malformed
+            ):
+                log.error("a request could not be taken", exc_info=cause)  # our bug
+            self._break_off(*(cause.args if type(cause) is Malformed else (400, INVALID)))
             return
         if self._unread > self._limits.header_bytes:
             if self._in_head:
@@ -288,98 +279,3 @@ class Connection(HttpToolsProtocol):
         )
         self.transport.write_eof()
         self._deadline = self.loop.call_later(LINGER, self.transport.abort)
-
-
-class Cycle(RequestResponseCycle):
-    """One request and its response. Takes RESPONSE too: a head and its first body in one write."""
-
-    def __init__(self, connection: Connection, keep_alive: bool) -> None:
-        super().__init__(
-            scope=connection.scope,
-            transport=connection.transport,
-            flow=connection.flow,
-            logger=_quiet,
-            access_logger=_quiet,
-            access_log=False,
-            default_headers=[],
-            message_event=asyncio.Event(),
-            expect_100_continue=connection.expect_100_continue,
-            keep_alive=keep_alive,
-            on_response=connection.on_response_complete,
-        )
-        self._left: int | None = None  # bytes of the body to come; None: nobody knows
-
-    async def send(self, message: Any) -> None:
-        """Raises ValueError for what is no proper response."""
-        if self.flow.write_paused and not self.disconnected:
-            await self.flow.drain()
-        if self.disconnected:
-            return
-        kind = message["type"]
-        if kind == "http.response.body" and self.response_started:
-            self._write(b"", message)
-        elif kind == RESPONSE and not self.response_started:
-            self._write(self._head(message["status"], message["headers"]), message)
-        elif kind == "http.response.start" and not self.response_started:
-            self.transport.write(self._head(message["status"], list(message.get("headers", ()))))
-        else:
-            raise ValueError(f"{kind!r} is out of turn")
-        self.response_started = True
-
-    def _head(self, status: int, headers: Sequence[Header]) -> bytes:
-        names = b":".join([name for name, _ in headers])
-        values = b"\n".join([value for _, value in headers])
-        if headers and (not _NAMES.fullmatch(names) or names.count(b":") >= len(headers)):
-            raise ValueError("a header's name is not well formed")
-        if _CONTROL.search(values) or values.count(b"\n") >= max(1, len(headers)):
-            raise ValueError("a header's value is not well formed")
-        parts = [STATUS_LINE[status]]
-        chunked = closing = False
-        for name, value in headers:
-            name = name.lower()
-            if name == b"content-length":
-                self._left = int(value)
-            elif name == b"transfer-encoding":
-                chunked = True
-            elif name == b"connection" and b"close" in value.lower():
-                closing = True
-            parts += (name, b": ", value, b"\r\n")
-        if self.scope["method"] == "HEAD" or status in BODILESS:
-            self._left = 0
-        elif self._left is None and not chunked:
-            if self.scope["http_version"] == "1.1":
-                chunked = True
-                parts.append(b"transfer-encoding: chunked\r\n")
-            else:
-                self.keep_alive = False  # the end of the connection is the end of the body
-        self.chunked_encoding = chunked and self._left is None
-        if closing:
-            self.keep_alive = False
-        elif not self.keep_alive:
-            parts.append(b"connection: close\r\n")
-        parts.append(b"\r\n")
-        self.waiting_for_100_continue = False
-        return b"".join(parts)
-
-    def _write(self, head: bytes, message: Any) -> None:
-        if self.response_complete:
-            raise ValueError("the response is complete already")
-        body, more = message.get("body", b""), message.get("more_body", False)
-        if self.scope["method"] == "HEAD":
-            body = b""
-        if self.chunked_encoding:
-            size = b"%x\r\n" % len(body) if body else b""
-            last = b"" if more else b"0\r\n\r\n"
-            self.transport.write(b"".join((head, size, body, b"\r\n" if body else b"", last)))
-        else:
-            if self._left is not None:
-                self._left -= len(body)
-                if self._left < 0 or (self._left and not more):
-                    raise ValueError("the body is longer or shorter than its Content-Length")
-            self.transport.write(b"".join((head, body)) if head else body)
-        if not more:
-            self.response_complete = True
-            self.message_event.set()
-            if not self.keep_alive:
-                self.transport.close()
-            self.on_response()

@@ -36,106 +36,40 @@ class Resource:
         return self.method != "GET"
 
 
-_PAGE = {"limit": "integer"}
-_CALLS = {
-    "states": "array",
-    "function": "string",
-    "app": "string",
-    "since": "number",
-    "until": "number",
-    **_PAGE,
-}
+_LIMIT = {"limit": "integer"}
+_PLACE = {"app": "string", "function": "string"}
+_CALLS = {**_PLACE, **_LIMIT, "states": "array", "since": "number", "until": "number"}
 
+# fmt: off
 RESOURCES = (
     Resource("GET", "/engine", "engine.info", "The engine and its backend", "engine"),
     Resource("GET", "/settings", "engine.config", "Settings and their origins", "engine"),
     Resource("GET", "/apps", "app.list", "Apps that run or are deployed", "apps"),
     Resource("GET", "/apps/{app}/history", "app.history", "All versions of an app", "apps"),
-    Resource(
-        "GET",
-        "/functions",
-        "function.list",
-        "Functions and their pools",
-        "functions",
-        {"app": "string", "function": "string"},
-    ),
+    Resource("GET", "/functions", "function.list", "Functions and their pools", "functions", query=_PLACE),
     Resource("GET", "/functions/tallies", "function.tally", "What calls came to", "functions"),
     Resource("GET", "/endpoints", "web.routes", "Web endpoints and their URLs", "functions"),
-    Resource(
-        "GET",
-        "/containers",
-        "container.list",
-        "Containers and what they run",
-        "containers",
-        {"app": "string", "function": "string"},
-    ),
-    Resource(
-        "POST",
-        "/containers/{id}/stop",
-        "container.stop",
-        "Stop a container",
-        "containers",
-        body={"force": "boolean"},
-    ),
-    Resource(
-        "POST",
-        "/containers/{id}/kill",
-        "container.stop",
-        "End a container now; its calls run elsewhere",
-        "containers",
-        fixed={"force": True},
-    ),
-    Resource("GET", "/calls", "call.list", "Calls, the newest first", "calls", _CALLS),
+    Resource("GET", "/containers", "container.list", "Containers and what they run", "containers", query=_PLACE),
+    Resource("POST", "/containers/{id}/stop", "container.stop", "Stop a container", "containers", body={"force": "boolean"}),
+    Resource("POST", "/containers/{id}/kill", "container.stop", "End a container now; its calls run elsewhere", "containers", fixed={"force": True}),
+    Resource("GET", "/calls", "call.list", "Calls, the newest first", "calls", query=_CALLS),
     Resource("GET", "/calls/{id}", "call.show", "A call, its attempts and output", "calls"),
     Resource("GET", "/calls/{id}/stack", "call.stack", "Where a running call is now", "calls"),
     Resource("POST", "/calls/{id}/cancel", "call.cancel", "Cancel a call", "calls"),
     Resource("GET", "/schedules", "schedule.list", "Schedules and their next runs", "schedules"),
-    Resource(
-        "POST", "/schedules/{key:path}/run", "schedule.run", "Run a schedule now", "schedules"
-    ),
-    Resource(
-        "POST", "/schedules/{key:path}/pause", "schedule.pause", "Pause a schedule", "schedules"
-    ),
-    Resource(
-        "POST", "/schedules/{key:path}/resume", "schedule.resume", "Resume a schedule", "schedules"
-    ),
+    Resource("POST", "/schedules/{key:path}/run", "schedule.run", "Run a schedule now", "schedules"),
+    Resource("POST", "/schedules/{key:path}/pause", "schedule.pause", "Pause a schedule", "schedules"),
+    Resource("POST", "/schedules/{key:path}/resume", "schedule.resume", "Resume a schedule", "schedules"),
     Resource("GET", "/images", "image.builds", "Images that were built or looked up", "images"),
-    Resource(
-        "GET",
-        "/volumes",
-        "volume.list",
-        "Volumes, their files and bytes",
-        "storage",
-        fixed={"sizes": True},
-    ),
+    Resource("GET", "/volumes", "volume.list", "Volumes, their files and bytes", "storage", fixed={"sizes": True}),
     Resource("GET", "/secrets", "secret.list", "Secrets: their names only", "storage"),
     Resource("GET", "/dicts", "dict.list", "Dicts", "storage"),
     Resource("GET", "/queues", "queue.list", "Queues", "storage"),
-    Resource(
-        "GET",
-        "/dead-letters",
-        "dlq.list",
-        "Calls that failed for good",
-        "dead letters",
-        {"function": "string", **_PAGE},
-    ),
-    Resource(
-        "POST",
-        "/dead-letters/{ids}/retry",
-        "dlq.retry",
-        "Run one again, as a new call",
-        "dead letters",
-        lists={"ids": "ids"},
-    ),
-    Resource(
-        "DELETE",
-        "/dead-letters/{ids}",
-        "dlq.purge",
-        "Drop its input",
-        "dead letters",
-        lists={"ids": "ids"},
-    ),
+    Resource("GET", "/dead-letters", "dlq.list", "Calls that failed for good", "dead letters", query={"function": "string", **_LIMIT}),
+    Resource("POST", "/dead-letters/{ids}/retry", "dlq.retry", "Run one again, as a new call", "dead letters", lists={"ids": "ids"}),
+    Resource("DELETE", "/dead-letters/{ids}", "dlq.purge", "Drop its input", "dead letters", lists={"ids": "ids"}),
 )
+# fmt: on
 
 
 def openapi() -> dict[str, Any]:

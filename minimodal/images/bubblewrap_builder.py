@@ -37,7 +37,7 @@ from .index_settings import local_paths, package_environment
 from .layer_store import Draft, LayerStore, StoredLayer, remove_tree
 from .running import STEP_TIMEOUT, Command
 from .sandbox_steps import Run, commands_of, write_shims
-from .settings import image_ref, settings_of
+from .settings import image_ref, over, settings_of
 from .uv import find_uv
 
 # bwrap cannot start in a directory that is not there, so a Workdir is a layer that makes it.
@@ -118,7 +118,7 @@ class BubblewrapBuilder:
             python = find_python(settings.python)
         except BuildError as error:
             raise BuildError(f"step 1 of {len(spec.layers)} failed: {error}") from None
-        base = base_layer.base_layer(self._home, python.path, python.minor)
+        base = base_layer.base_layer(self._home, python.path, python.minor, self._identity.give)
         self._bases[layer_digest("", first)] = base
         return base
 
@@ -230,7 +230,7 @@ class BubblewrapBuilder:
         return package_environment(self._host_env)
 
     def _env(self, step: Step) -> dict[str, str]:
-        return {
+        own = {
             "HOME": sandbox_steps.HOME_INSIDE,
             "LANG": "C.UTF-8",
             "TERM": "dumb",
@@ -242,8 +242,8 @@ class BubblewrapBuilder:
             "VIRTUAL_ENV": base_layer.ENVIRONMENT,
             "PYTHONPATH": sandbox_steps.SHIMS,
             "PATH": sandbox_steps.PATH,
-            **settings_of(step.below).env,
         }
+        return over(own, settings_of(step.below).env)
 
     @asynccontextmanager
     async def _draft(self) -> AsyncIterator[Draft]:

@@ -146,7 +146,9 @@ class Builder:
         if first == len(steps):
             return steps[-1]
         if first:
-            report(f"steps 1 to {steps[first - 1].number} of {steps[-1].of}: cached")
+            last = steps[first - 1].number
+            which = "step 1" if last == 1 else f"steps 1 to {last}"
+            report(f"{which} of {steps[-1].of}: cached")
         for position in range(first, len(steps)):
             forced = force is not None and position >= _position(steps, force)
             await self._once(steps[position], report, forced)
@@ -232,7 +234,8 @@ def _build_error(step: Step, failure: StepFailed) -> BuildError:
     if failure.tail:
         text += "\n" + "\n".join(f"    {line}" for line in failure.tail.splitlines()[-20:])
     if step.number > 1:
-        text += f"\nSteps 1 to {step.number - 1} are kept; the next build goes on from there."
+        kept = "Step 1 is" if step.number == 2 else f"Steps 1 to {step.number - 1} are"
+        text += f"\n{kept} kept; the next build goes on from there."
     return BuildError(text, failure.tail)
 
 

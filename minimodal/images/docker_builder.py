@@ -47,7 +47,7 @@ from .docker_dockerfile import build_dockerfile
 from .docker_files import archive, open_root, staging, sweep_staging
 from .docker_network_settings import build_network
 from .docker_step import BuildContainers
-from .settings import Settings, image_ref, settings_of
+from .settings import Settings, image_ref, over, settings_of
 from .shelves import REPOSITORY, docker_record
 from .staging import place
 from .uv import find_uv
@@ -92,9 +92,8 @@ class DockerBuilder:
         await self._look(spec)
         top = await self._builder.build(spec, report)
         name = repository(top.digest)
-        said = ((await self._api.image(name)) or {}).get("Config") or {}
-        env = [tuple(entry.split("=", 1)) for entry in said.get("Env") or () if "=" in entry]
-        found = image_ref(spec, name, commands.PYTHON, env)
+        said = await self._config(name)
+        found = image_ref(spec, name, commands.PYTHON, _env_of(said).items())
         workdir = found.workdir or said.get("WorkingDir") or None
         self.note_use(found)
         return replace(found, workdir=None if workdir == "/" else workdir)
@@ -159,10 +158,11 @@ class DockerBuilder:
             with staging(self._home, self._containers.engine) as staged:
                 runs = self._runs(layer, settings)
                 await to_thread.run_sync(place, _staged_files(layer), staged)
+                base = {**commands.ENV, **network.env}
+                if any("$PATH" in value or "${PATH}" in value for value in settings.env.values()):
+                    base = {**_env_of(await self._config(_parent_of(step))), **base}
                 env = {
-                    **commands.ENV,
-                    **network.env,
-                    **settings.env,
+                    **over(base, settings.env),
                     **dict(getattr(layer, "env", ())),
                     **values,
                 }
@@ -178,6 +178,9 @@ class DockerBuilder:
                         hidden = tuple(values.values())
                         await container.run(run, env, report, hidden=hidden, timeout=timeout)
                     await container.commit(name, describe(layer))
+
+    async def _config(self, name: str) -> Mapping[str, Any]:
+        return ((await self._api.image(name)) or {}).get("Config") or {}
 
     def _runs(self, layer: Layer, settings: Settings) -> list[Run]:
         match layer:
@@ -316,3 +319,9 @@ def _staged_files(layer: Layer) -> tuple[LocalFile, ...]:
         case UvSync():
             return layer.project
     return ()
+
+
+def _env_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """The environment that an image says its containers have."""
+    entries = (entry.partition("=") for entry in config.get("Env") or () if "=" in entry)
+    return {name: value for name, _, value in entries}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,7 +78,9 @@ def dockerfile_text(layer: Dockerfile, parent: str | None, settings: Settings) -
 def _quoted(value: str) -> str:
     for sign in ("\\", '"', "$"):
         value = value.replace(sign, f"\\{sign}")
-    return f'"{value}"'
+    return re.sub(
+        r"\\(\$(?:PATH\b|\{PATH\}))", r"\1", f'"{value}"'
+    )  # the parent's, which Docker knows
 
 
 def _own_file(path: Path, text: str) -> LocalFile:

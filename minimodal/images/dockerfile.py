@@ -130,7 +130,11 @@ class _State:
         return RunCommands((line,), tuple(sorted(step.items())), self._dockerfile.secrets)
 
     def _known(self) -> dict[str, str]:
-        return {**self._args, **self._env}
+        return {
+            **self._args,
+            **self._env,
+            "PATH": "$PATH",
+        }  # the base's is seen later: settings.over
 
     def _expand(self, text: str) -> str:
         return expand(text, self._known())

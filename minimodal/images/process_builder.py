@@ -43,7 +43,7 @@ from .build_function import check_python, inputs_of, run_function_command
 from .host_python import find_python
 from .index_settings import package_environment
 from .running import Command, run
-from .settings import image_ref, mounts_of, settings_of
+from .settings import image_ref, mounts_of, over, settings_of
 from .staging import place
 
 ROOT = "/root"
@@ -144,7 +144,7 @@ class ProcessBuilder:
     def _env(self, step: Step, draft: Path) -> dict[str, str]:
         venv = str(draft / "venv")
         path = self._host_env.get("PATH", os.defpath)
-        return {
+        own = {
             "HOME": self._host_env.get("HOME", "/"),
             "LANG": "C.UTF-8",
             **package_environment(self._host_env),
@@ -152,8 +152,8 @@ class ProcessBuilder:
             "VIRTUAL_ENV": venv,
             "UV_PROJECT_ENVIRONMENT": venv,
             "PATH": f"{venv}/bin{os.pathsep}{path}",
-            **settings_of(step.below).env,
         }
+        return over(own, settings_of(step.below).env)
 
     @contextmanager
     def _draft(self) -> Iterator[Path]:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from minimodal.layers import Base, Cmd, Entrypoint, ImageSpec, Layer, SetEnv, Shell, Workdir
+from minimodal.layers import (
+    Base,
+    Cmd,
+    Dockerfile,
+    Entrypoint,
+    ImageSpec,
+    Layer,
+    SetEnv,
+    Shell,
+    Workdir,
+)
 from minimodal.types import ImageRef, Mount
+
+_REFERENCE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 
 RECIPE_VARIABLE = "MINIMODAL_IMAGE_RECIPE"  # read by Image.imports
 
@@ -37,7 +50,9 @@ def settings_of(layers: Iterable[Layer]) -> Settings:
             case Base():
                 python = layer.add_python or layer.python
             case SetEnv():
-                env.update(layer.env)
+                env = over(env, dict(layer.env))
+            case Dockerfile():  # its image has what was set before it, or what it set instead
+                env = {}
             case Workdir():
                 workdir = _joined(workdir, layer.path)
             case Entrypoint():
@@ -49,6 +64,18 @@ def settings_of(layers: Iterable[Layer]) -> Settings:
             case _:
                 pass
     return Settings(python, env, workdir, entrypoint, cmd, shell)
+
+
+def over(below: Mapping[str, str], env: Mapping[str, str]) -> dict[str, str]:
+    """`env` over `below`; its $NAME and ${NAME} are the values there, as in a Dockerfile's ENV.
+
+    A name that is not there stays as it is: a base that is still to be seen may have it.
+    """
+
+    def value(reference: re.Match[str]) -> str:
+        return below.get(reference[1] or reference[2], reference[0])
+
+    return {**below, **{name: _REFERENCE.sub(value, text) for name, text in env.items()}}
 
 
 def mounts_of(spec: ImageSpec) -> tuple[Mount, ...]:
@@ -68,7 +95,7 @@ def image_ref(
 ) -> ImageRef:
     """The reference to a built image. `env` is the backend's own and gives way to the user's."""
     settings = settings_of(spec.layers)
-    merged = {**dict(env), **settings.env, RECIPE_VARIABLE: spec.recipe}
+    merged = {**over(dict(env), settings.env), RECIPE_VARIABLE: spec.recipe}
     return ImageRef(
         digest=spec.digest,
         name=name,

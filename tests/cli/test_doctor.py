@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from minimodal.cli import doctor
+from minimodal.home import open_home
 from tests.cli.conftest import Program
 
 
@@ -50,6 +51,14 @@ def test_a_home_that_cannot_be_used_is_a_finding_not_a_crash(program: Program) -
     result = program("doctor", MINIMODAL_HOME="/dev/null/nowhere")
     assert result.returncode == 1
     assert "✗ home" in result.stdout
+
+
+def test_f47_a_damaged_database_is_a_finding(program: Program, scratch: Path) -> None:
+    home = open_home(scratch / "damaged")
+    home.database.write_bytes(b"hello " * 5000)
+    result = program("doctor", "--backend", "process", MINIMODAL_HOME=str(scratch / "damaged"))
+    assert result.returncode == 1
+    assert f"✗ record       {home.database} is damaged: " in result.stdout
 
 
 def test_config_shows_values_and_origins(program: Program, place: Path) -> None:

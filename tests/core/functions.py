@@ -88,6 +88,11 @@ def kinds(*values: Any, **named: Any) -> tuple[dict[str, str], Any]:
     return kinds, values[0]
 
 
+@app.function()
+def sizes(data: bytes) -> int:
+    return len(data)
+
+
 @app.function(max_containers=1)
 def peak_memory(*values: Any) -> int:
     """The most bytes that this process has had in memory."""
@@ -143,6 +148,15 @@ def leaves_a_mark(path: str) -> Iterator[int]:
     finally:
         with open(path, "w") as file:
             file.write("closed")
+
+
+@app.function()
+def breaks_linecache() -> None:
+    """As libraries do that generate code, and answer for its source."""
+    import linecache
+
+    linecache.getlines = lambda *_: None  # type: ignore[assignment,misc,return-value]
+    raise ValueError("told all the same")
 
 
 @app.function()

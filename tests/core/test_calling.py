@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 import minimodal
-from minimodal import context
+from minimodal import context, mapping
 from minimodal.errors import InvalidError, NotFoundError
 from tests.core import functions as f
 
@@ -131,6 +131,24 @@ def test_endless_input_with_break() -> None:
             break
     assert result == 100
     assert pulled < 5000, "inputs are pulled with back-pressure"
+
+
+def test_large_inputs_are_pulled_less_far_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapping, "WINDOW_BYTES", 4 << 20)
+    monkeypatch.setattr(mapping, "WINDOW_LEAST", 2)
+    pulled = taken = most = 0
+
+    def inputs() -> Iterator[bytes]:
+        nonlocal pulled, most
+        for _ in range(40):
+            pulled += 1
+            most = max(most, pulled - taken)
+            yield bytes(1 << 20)
+
+    for size in f.sizes.map(inputs(), order_outputs=False):
+        taken += size >> 20
+    assert (taken, pulled) == (40, 40)
+    assert most <= 6  # four that run, one that has ended, one that is pulled
 
 
 def test_f107_exception_of_the_input_iterator_reaches_the_caller() -> None:
@@ -334,4 +352,4 @@ def test_function_by_unknown_name() -> None:
 
 def test_nothing_is_pickled_for_no_arguments() -> None:
     assert f.where.remote()["cwd"]
-    assert context.has_client()
+    assert context.running_client() is not None

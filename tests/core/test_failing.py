@@ -32,6 +32,11 @@ def test_exception_keeps_type_attributes_cause_and_frames() -> None:
     assert 'raise Custom(number, why="because") from error' in shown
 
 
+def test_an_exception_is_told_where_no_source_can_be_had() -> None:
+    with pytest.raises(ValueError, match="told all the same"):
+        f.breaks_linecache.remote()
+
+
 @pytest.mark.parametrize(
     ("how", "kind", "words"),
     [

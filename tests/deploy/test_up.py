@@ -53,7 +53,7 @@ def version() -> int:
 def test_up_serves_what_is_deployed(up: Running) -> None:
     assert version() == 1
     assert minimodal.Cls.from_name("shop", "Till")(drawer="left").look.remote() == "left 1"
-    assert not context.has_client(), "no engine was started here"
+    assert context.running_client() is None, "no engine was started here"
 
 
 def test_f38_a_second_up_is_refused_with_the_pid_of_the_first(

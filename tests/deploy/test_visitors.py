@@ -36,7 +36,7 @@ print(minimodal.Cls.from_name("shop", "Counter")(start=7).up.remote(1))
 call = double.spawn(4)
 print(call.get(), minimodal.FunctionCall.from_id(call.object_id).get())
 from minimodal import context
-print(context.has_client())
+print(context.running_client() is not None)
 """
 
 ATTACHED = """
@@ -148,4 +148,4 @@ def test_a_deployed_app_that_nobody_hosts_is_hosted_by_who_looks_it_up(own_home:
         functions.app.deploy()
     with Host(config):
         assert minimodal.Function.from_name("shop", "double").remote(3) == 6
-        assert context.has_client()
+        assert context.running_client() is not None

@@ -1,4 +1,4 @@
-"""desired_containers and plan, as tables and properties. Simulations are in test_simulation.py."""
+"""How many containers a pool should have, and plan, as tables and properties. Simulations are in test_simulation.py."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from minimodal.engine.autoscaler import (
     ContainerState,
     ContainerView,
     PoolView,
-    desired_containers,
     expired_idle,
+    live,
     smooth,
+    wanted_warm,
 )
 from minimodal.engine.placement import Node, Start, never_fits, plan
 from minimodal.types import Resources, Scaling
@@ -90,7 +91,9 @@ def pool(text: str = "", key: str = "f", **fields: Any) -> PoolView:
     ],
 )  # fmt: skip
 def test_desired(why: str, text: str, fields: dict[str, Any], desired: int) -> None:
-    assert desired_containers(pool(text, **fields), NOW) == desired, why
+    view = pool(text, **fields)
+    kept = len(live(view)) - len(expired_idle(view, NOW))
+    assert max(wanted_warm(view, NOW), kept) == desired, why
 
 
 def test_the_longest_idle_go_first_and_the_newest_stays() -> None:

@@ -123,6 +123,24 @@ def test_many_threads_and_a_collector(blobs: Blobs) -> None:
         collector.join()
 
 
+def test_a_collector_between_the_look_and_the_touch(
+    blobs: Blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel may find the file, and change its time when it has been moved away and looked at."""
+    digest = blobs.put(b"wanted")
+    age(blobs, digest, 100)
+
+    def slow(path: Path) -> None:
+        monkeypatch.undo()
+        with path.open("rb") as found:
+            Blobs(blobs.directory, "en-2").collect(lambda: set(), grace=50)
+            os.utime(found.fileno())
+
+    monkeypatch.setattr(os, "utime", slow)
+    assert blobs.put(b"wanted") == digest
+    assert blobs.get(digest) == b"wanted"
+
+
 def test_damage_is_told_from_what_may_pass(blobs: Blobs) -> None:
     """A queued call waits where its input cannot be read now, and is lost where it is damaged."""
     digest = blobs.put(b"input")

@@ -12,7 +12,7 @@ import pytest
 import minimodal
 from minimodal import failpoints
 from minimodal.errors import InvalidError
-from minimodal.failpoints import FailpointError, armed, failpoint, failpoint_async
+from minimodal.failpoints import FailpointError, armed, failpoint
 
 SOURCES = Path(minimodal.__file__).parent
 
@@ -22,9 +22,7 @@ def used() -> set[str]:
     for path in SOURCES.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             match node:
-                case ast.Call(
-                    func=ast.Name("failpoint" | "failpoint_async"), args=[ast.Constant(str(name))]
-                ):
+                case ast.Call(func=ast.Name("failpoint"), args=[ast.Constant(str(name))]):
                     names.add(name)
     return names
 
@@ -55,14 +53,6 @@ def test_a_star_counts_every_point() -> None:
         failpoint("store.open")
         with pytest.raises(FailpointError, match=r"failpoint store\.close"):
             failpoint("store.close")
-
-
-@pytest.mark.anyio
-async def test_the_async_form_acts_too() -> None:
-    with armed("store.open=raise,store.close=sleep:0"):
-        await failpoint_async("store.close")
-        with pytest.raises(FailpointError):
-            await failpoint_async("store.open")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ import pytest
 
 from minimodal.agent.usage import usage
 from minimodal.engine.usage import Usage
+from minimodal.gateway.dashboard.sections import health
+from minimodal.gateway.dashboard.snapshot import Snapshot
 
 EATS = "kept = bytearray(b'x' * (64 << 20)); print(flush=True); input()"
 
@@ -64,3 +66,11 @@ def test_without_proc_nothing_is_said_rather_than_zero(tmp_path: Path) -> None:
     told = Usage()
     told.add("", 1.0)
     assert (told.cpu, told.memory) == (None, None)
+    row = {"memory": told.memory, "ended": None}
+    shown = str(health(Snapshot(0.0, 0.0, {"container.list": {"containers": [row]}})))
+    assert "ready / all" in shown
+    assert "MiB" not in shown
+    row["memory"] = 3 << 20
+    assert "ready / all, 3 MiB" in str(
+        health(Snapshot(0.0, 0.0, {"container.list": {"containers": [row]}}))
+    )

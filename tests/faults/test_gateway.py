@@ -328,6 +328,8 @@ def test_f85_a_wrong_length_of_a_stream_ends_the_connection(everything: httpx.Cl
 def test_f85_headers_that_are_none(everything: httpx.Client, name: str) -> None:
     assert everything.post("/header", json=[name, "1"]).status_code == 502
     assert everything.post("/header", json=["x", f"1{name}\r\nset-cookie: a"]).status_code == 502
+    assert everything.post("/header", json=["content-length", "0_0"]).status_code == 502
+    assert everything.post("/header", json=["Transfer-Encoding", "gzip"]).text == ""
     answer = everything.post("/header", json=["x-one", "grüße"])
     assert answer.headers["x-one"] == "grüße"
 

@@ -281,6 +281,6 @@ def test_force_build(state: Home) -> None:
     lines: list[str] = []
     build(state, base.pip_install("six"))
     ref = build(state, base.pip_install("six", force_build=True), lines)
-    assert lines[0] == "steps 1 to 1 of 2: cached"
+    assert lines[0] == "step 1 of 2: cached"
     assert any("pip_install" in line for line in lines)
     assert run(ref, "import six") == ""

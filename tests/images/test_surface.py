@@ -334,6 +334,35 @@ def test_env_and_workdir(lab: Lab) -> None:
     assert lab.see(image, code) == ("a 'b' $c", "2", "/srv/app", "2\n")
 
 
+def test_env_goes_on_from_what_is_there(lab: Lab) -> None:
+    image = (
+        lab.base.env({"PATH": "/opt/first:$PATH", "TOP": "/srv", "ROUND": "1"})
+        .run_commands("mkdir -p /made && command -v mkdir > /made/by")
+        .env({"PATH": "/opt/second:${PATH}", "BELOW": "$TOP/below", "COST": "$5 ${unknown}"})
+        .dockerfile_commands("ENV PATH=$PATH:/opt/third ROUND=2", "RUN echo $PATH > /made/path")
+    )
+    code = (
+        "import os; env = os.environ; path = env['PATH']; rest = open('/made/path').read()\n"
+        "seen = path, env['ROUND'], env['BELOW'], env['COST'], rest, open('/made/by').read()"
+    )
+    path, round, below, cost, built_with, by = lab.see(image, code)
+    first, second, *own, last = path.split(":")
+    assert (first, second, last) == ("/opt/second", "/opt/first", "/opt/third")
+    assert "/usr/bin" in own
+    assert not {"/opt/first", "$PATH"} & set(own)
+    assert (round, below, cost) == ("2", "/srv/below", "$5 ${unknown}")
+    assert built_with.startswith("/opt/second:/opt/first:")
+    assert built_with.endswith("/bin:/opt/third\n")
+    assert by.endswith("/mkdir\n")
+
+
+def test_users_and_groups_are_made_and_kept(lab: Lab) -> None:
+    """As the packages of many servers do when they are installed."""
+    image = lab.base.run_commands("groupadd -r keepers", "useradd -r -g keepers keeper")
+    code = "import pwd, grp; seen = pwd.getpwnam('keeper').pw_gid == grp.getgrnam('keepers').gr_gid"
+    assert lab.see(image, code) is True
+
+
 def test_entrypoint_and_cmd(lab: Lab) -> None:
     entry = lab.base.entrypoint(["/usr/bin/env", "STARTED_BY=entrypoint"]).cmd(["true"])
     assert lab.see(entry, "import os; seen = os.environ.get('STARTED_BY')") == "entrypoint"
@@ -387,12 +416,6 @@ import {package.name} as module
 seen = module.VALUE, sorted(n for n in os.listdir(os.path.dirname(module.__file__)) if n[0] != '_')
 """
     assert lab.see(image, code) == (7, ["inner.py"])
-
-
-def test_copy_local_file(lab: Lab, tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text(lab.unique)
-    image = lab.base.copy_local_file(tmp_path / "notes.txt", "./deep/")
-    assert lab.see(image, "seen = open('/root/deep/notes.txt').read()") == lab.unique
 
 
 # --- the image as a whole -------------------------------------------------------------------------

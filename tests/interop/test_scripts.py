@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import minimodal
-from minimodal.compat import ABSENT, ABSENT_METHODS, GONE, REFUSED, SAFE
+from minimodal.compat import ABSENT, ABSENT_METHODS, GONE, REFUSED, RENAMED, SAFE
 from minimodal.errors import InvalidError
 from tests.cli.conftest import Program
 
@@ -68,6 +68,7 @@ SAID = {
         "server True",
         "refused True",
     ],
+    "servers": ["server True", "older True", "private 401", "queue True"],
     "deployed": ["deployed 42", "variant 2", "cls hi you", "from inside 10"],
     "sandboxes": [
         "exec out err 3 3",
@@ -162,6 +163,47 @@ def test_a_gpu_that_is_no_gpu(program: Program, place: Path, option: str) -> Non
     code, said = run_with(program, place, option)
     assert code == 1
     assert 'gpu must be a text such as "any" or "A100:2"' in said
+
+
+def test_a_build_step_with_a_gpu_is_refused_or_run_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    image = minimodal.Image.debian_slim()
+    monkeypatch.delenv("MINIMODAL_GPU", raising=False)
+    for step in (
+        lambda: image.run_commands("true", gpu="any"),
+        lambda: image.pip_install("x", gpu="A100"),
+        lambda: image.run_function(place_of, gpu=["T4", "any"], cpu=4, memory=1024),
+        lambda: minimodal.Image.from_dockerfile("Dockerfile", gpu="any"),
+    ):
+        with pytest.raises(InvalidError, match="MINIMODAL_GPU=ignore to run the step on the CPU"):
+            step()
+        with monkeypatch.context() as patch:
+            patch.setenv("MINIMODAL_GPU", "ignore")
+            step()
+
+
+def place_of() -> None: ...
+
+
+@pytest.mark.parametrize("name", RENAMED)
+def test_options_that_modal_has_removed_say_what_to_write(name: str) -> None:
+    given: dict[str, object] = {name: 1}
+    with pytest.raises(InvalidError, match=f"no option '{name}': write ") as caught:
+        minimodal.App().function(**given)  # type: ignore[arg-type]  # the mistake is the point
+    assert RENAMED[name] in str(caught.value)
+
+
+def test_a_server_that_cannot_serve() -> None:
+    serving = minimodal.App().server(port=1)
+    with pytest.raises(InvalidError, match="Idle needs an @enter that starts its server"):
+        serving(type("Idle", (), {}))
+    with pytest.raises(InvalidError, match=r"decorates a class, not"):
+        serving(place_of)  # type: ignore[arg-type]
+    with pytest.raises(InvalidError, match="reached by HTTP alone"):
+        serving(type("Both", (), {"f": minimodal.method()(place_of)}))
+    with pytest.raises(InvalidError, match="there is one machine"):
+        minimodal.experimental.clustered(2)
 
 
 def test_names_that_cannot_be_here_are_imported_and_refused_when_used() -> None:

@@ -330,7 +330,7 @@ def test_removing_and_copying() -> None:
         with pytest.raises(IsADirectoryError, match="recursive"):
             volume.remove_file("d")
         volume.remove_file("d", recursive=True)
-        volume.delete_file("a")
+        volume.remove_file("a")
         with pytest.raises(FileNotFoundError):
             volume.remove_file("a")
         assert volume.list_files() == ["b", "e/a", "e/b", "e/one", "e/two"]
@@ -340,7 +340,7 @@ def test_removing_and_copying() -> None:
 def test_names() -> None:
     with pytest.raises(NotFoundError, match="create_if_missing"):
         Volume.from_name("absent").listdir()
-    volume = Volume.persisted("named")
+    volume = Volume.from_name("named", create_if_missing=True)
     volume.put_file(io.BytesIO(b"x"), "x")
     assert "named" in [each.name for each in Volume.objects.list()]
     with pytest.raises(AlreadyExistsError):

@@ -39,7 +39,8 @@ def health(s: Snapshot) -> Html:
     queued, running = (sum(row[name] for row in tallies) for name in ("queued", "running"))
     ready, all_of = (sum(row[name] for row in tallies) for name in ("ready", "containers"))
     workers = s.rows("container.list", "containers")
-    memory = sum(row["memory"] or 0 for row in workers if not row["ended"])
+    told = [row["memory"] for row in workers if row["memory"] is not None and not row["ended"]]
+    memory = f", {sum(told) >> 20} MiB" if told else ""
     dead = s.answers.get("dlq.list", {}).get("count", 0)
     tiles = [
         _tile(
@@ -50,7 +51,7 @@ def health(s: Snapshot) -> Html:
         ),
         _tile("Waiting", count(queued), "calls", "warn" if queued > 100 else "", "/-/calls?state=queued"),
         _tile("Running", count(running), "calls", "", "/-/calls?state=running"),
-        _tile("Containers", f"{ready} / {all_of}", f"ready / all, {memory >> 20} MiB", "", "/-/workers"),
+        _tile("Containers", f"{ready} / {all_of}", f"ready / all{memory}", "", "/-/workers"),
         _tile("Finished", count(recent), "calls in 5 minutes", "", "/-/calls"),
         _tile("Failed", count(failed), "calls in 5 minutes", "bad" if failed else "", "/-/calls?state=error"),
         _tile("Dead letters", count(dead), "failed for good", "warn" if dead else "", "#dead-letters"),

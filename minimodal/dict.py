@@ -1,0 +1,3 @@
+"""Modal's module name: `from minimodal.dict import Dict`."""
+
+from .shared import Dict as Dict

@@ -1,0 +1,3 @@
+"""Modal's module name: `from minimodal.queue import Queue`."""
+
+from .shared_queue import Queue as Queue

@@ -1,0 +1,3 @@
+"""Modal's module name: `from minimodal.retries import Retries`."""
+
+from .policy import Retries as Retries
