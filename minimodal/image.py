@@ -488,12 +488,11 @@ class Image:
     ) -> Image:
         """Packages, and what requirement files list; nothing at all is no step."""
         given = options, secrets_of(secrets)
-        step: Step = Ready(*given)
-        if files:
-            from .recipe_files import Requirements
+        if not files:
+            return self._step(Ready(*given), force_build, gpu) if options.packages else self
+        from .recipe_files import Requirements
 
-            step = Requirements(tuple(map(Path, files)), *given)
-        return self._step(step, force_build, gpu) if files or options.packages else self
+        return self._step(Requirements(tuple(map(Path, files)), *given), force_build, gpu)
 
     def _add(self, step: Copy | PythonSource, copy: bool) -> Image:
         if copy:
