@@ -107,8 +107,20 @@ class Callee:
 
     async def _place(self) -> tuple[Client, str]:
         """The client to ask, and the key that it knows the pool by."""
+        known = self._known_place()
+        if known is not None:
+            return known
         client = await self._client()
         return client, await self._key(client)
+
+    def _known_place(self) -> tuple[Client, str] | None:
+        """What the long way finds for a function of an app that is open as it was, without its steps."""
+        app, resolved = self._app, self._resolved
+        if app is None or resolved is None or self._base is not None or self._fixed_key is not None:
+            return None
+        client, opening, key = resolved
+        same = client is context.get_client() and opening is app._open and app._served_by is None
+        return (client, key) if same and not app._is_stale() else None
 
     async def _client(self) -> Client:
         """The engine of this process, or the one that has what was looked up by name.

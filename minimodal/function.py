@@ -147,8 +147,9 @@ class Function(Callee, MapMethods[P, R], Generic[P, R, L]):
 
     async def _call(self, args: Any, kwargs: Any, stream: bool = False) -> tuple[Client, Call]:
         """The resolved client and a new Call. Pickling happens here, in the caller's thread."""
-        pack, client = await self._packer()
-        return client, pack(args, kwargs, stream)
+        self._require_no_endpoint()
+        client, key = self._known_place() or await self._place()
+        return client, self._pack(key, args, kwargs, stream)
 
     async def _packer(self) -> tuple[Callable[..., Call], Client]:
         """What makes Calls of arguments, and the client that takes them: for one, or for a burst."""
