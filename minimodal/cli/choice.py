@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -16,7 +17,7 @@ from typing import Any
 from minimodal.app import App
 from minimodal.cls import Cls
 from minimodal.decorators import LocalEntrypoint
-from minimodal.function import Function
+from minimodal.function import Function, endpoint_of
 from minimodal.methods import methods_of
 from minimodal.parameters import TYPES, decode
 
@@ -101,6 +102,14 @@ class Target:
         return isinstance(self.thing, LocalEntrypoint)
 
     @property
+    def is_endpoint(self) -> bool:
+        """Whether it answers HTTP, and nothing else."""
+        thing = self.thing
+        if isinstance(thing, ClassMethod):
+            return endpoint_of(methods_of(thing.cls.raw)[thing.method].raw) is not None  # type: ignore[arg-type]  # not None
+        return endpoint_of(thing.raw) is not None
+
+    @property
     def raw(self) -> Callable[..., Any]:
         raw = self.thing.raw
         assert raw is not None
@@ -116,6 +125,12 @@ class Target:
         """What runs it with these arguments: here, or in a container."""
         if isinstance(self.thing, LocalEntrypoint):
             return functools.partial(self.thing, *args, **kwargs)
+        if self.is_endpoint:
+            raise UsageError(
+                f"{self.name} is a web endpoint: it is called by HTTP alone.",
+                hint="`minimodal serve` with the same script says its URL",
+                code=1,
+            )
         if self.thing.is_generator:
             raise UsageError(
                 f"{self.name} is a generator, and what it yields would be lost.",
@@ -159,7 +174,8 @@ def _only(script: Script, module: ModuleType) -> Target:
         [each for app, prefix in prefixes.items() for each in _entrypoints(app, prefix)],
         [each for app, prefix in prefixes.items() for each in _functions(app, prefix)],
     ]
-    for level in levels:
+    for every in levels:
+        level = [each for each in every if not each.is_endpoint]
         if len(level) == 1:
             return level[0]
         if level:
@@ -167,7 +183,14 @@ def _only(script: Script, module: ModuleType) -> Target:
             raise _several(script, f"{script.reference} has several {kind}", level)
     if not apps:
         raise _no_app(script)
-    methods = [each.name for app, prefix in prefixes.items() for each in _methods(app, prefix)]
+    of_classes = [each for app, prefix in prefixes.items() for each in _methods(app, prefix)]
+    methods = [each.name for each in of_classes if not each.is_endpoint]
+    if not methods and any(each.is_endpoint for each in itertools.chain(*levels, of_classes)):
+        raise UsageError(
+            f"{script.reference} has web endpoints alone, which are called by HTTP.",
+            hint=f"minimodal serve {script.reference}",
+            code=1,
+        )
     raise UsageError(
         f"{script.reference} has an App, but "
         + ("only methods of classes; say which one:" if methods else "nothing to run."),

@@ -6,12 +6,15 @@ MINIMODAL_DEBUG=1) shows everything.
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import select
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from types import ModuleType
+from typing import Any
 
 from minimodal.errors import Error, ImageBuildError, InvalidError, RuntimeUnavailable
 from minimodal.tracebacks import PACKAGE
@@ -31,6 +34,7 @@ PLUMBING = (
 )
 OURS = (PACKAGE, "/opt/minimodal/")  # here, and in a container
 LOG_LINES = 20
+_LIBRARY = re.compile(r"/lib/python3(\.\d+)?/")  # in a container: of Python, or installed there
 CALLS = ("remote", "map", "starmap", "for_each", "spawn", "remote_gen", "local")
 
 
@@ -158,11 +162,27 @@ def _trim(part: traceback.TracebackException, seen: set[int]) -> None:
     if id(part) in seen:
         return
     seen.add(id(part))
-    part.stack = traceback.StackSummary.from_list(_user_frames(part))
+    part.stack = _Shortened(_user_frames(part))
     inner = [part.__cause__, part.__context__, *(getattr(part, "exceptions", None) or ())]
     for each in inner:
         if each is not None:
             _trim(each, seen)
+
+
+class _Shortened(traceback.StackSummary):
+    """Of many frames of libraries in a row the first and the last are shown."""
+
+    def format(self, **options: Any) -> list[str]:  # 3.13 gives `colorize`
+        shown: list[str] = []
+        for own, run in itertools.groupby(self, lambda frame: _is_own(frame.filename)):
+            frames = list(run)
+            left_out = 0 if own else len(frames) - 2
+            if left_out > 1:
+                shown += traceback.StackSummary.from_list(frames[:1]).format(**options)
+                shown.append(f"  … {left_out} frames of libraries (--debug shows them)\n")
+                frames = frames[-1:]
+            shown += traceback.StackSummary.from_list(frames).format(**options)
+        return shown
 
 
 def _user_frames(part: traceback.TracebackException) -> list[traceback.FrameSummary]:
@@ -183,7 +203,7 @@ def _last_own_frame(error: BaseException) -> traceback.FrameSummary | None:
 
 
 def _is_own(filename: str) -> bool:
-    installed = filename.startswith((STDLIB, *INSTALLED))
+    installed = filename.startswith((STDLIB, *INSTALLED)) or _LIBRARY.search(filename)
     return not installed and (os.path.isabs(filename) or filename.startswith("<ipython"))
 
 

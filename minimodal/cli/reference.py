@@ -12,7 +12,9 @@ import ast
 import importlib
 import importlib.util
 import os
+import re
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -74,7 +76,8 @@ def find(reference: Reference) -> Script:
     if path.suffix != ".py":
         raise UsageError(f"{reference.source} is no Python file: its name must end in .py.")
     tree = _read(path)
-    if _has_relative_imports(tree):
+    in_package = (path.parent / "__init__.py").is_file()
+    if _has_relative_imports(ast.walk(tree) if in_package else _run_on_import(tree)):
         module, root = _in_package(path)
     else:
         _check_stem(path)
@@ -127,7 +130,7 @@ def run_program(script: Script) -> None:
 
 def _find_module(reference: Reference) -> Script:
     name, root = reference.source, Path.cwd()
-    if not all(part.isidentifier() for part in name.split(".")):
+    if not re.fullmatch(r"[\w-]+(\.[\w-]+)*", name):  # a directory's name need be no identifier
         raise UsageError(f"{name!r} is no module's name.", hint="minimodal run -m package.module")
     sys.path.insert(0, str(root))
     try:
@@ -206,8 +209,16 @@ def _in_package(path: Path) -> tuple[str, Path]:
     return ".".join(parts), folder
 
 
-def _has_relative_imports(tree: ast.Module) -> bool:
-    return any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(tree))
+def _has_relative_imports(nodes: Iterable[ast.AST]) -> bool:
+    return any(isinstance(node, ast.ImportFrom) and node.level for node in nodes)
+
+
+def _run_on_import(node: ast.AST) -> Iterator[ast.AST]:
+    """What is below a node, without the bodies of functions: those may run elsewhere, or never."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield child
+            yield from _run_on_import(child)
 
 
 def _is_main_block(node: ast.stmt) -> bool:

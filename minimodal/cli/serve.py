@@ -75,7 +75,6 @@ class Server:
         self._began = self._began_at = 0.0  # the load that was begun last
         self._changed: list[str] = []
         self._apps: set[str] = set()
-        self._urls: set[str] = set()
 
     def run(self) -> None:
         self._load([])
@@ -153,7 +152,6 @@ class Server:
             for report in apps.values():
                 functions = ", ".join(report["functions"])
                 self._screen.say(f"Serving {report['app']}: {functions}", "done")
-            self._say_urls()
             why = f"; changed: {changed}" if changed else f" (pid {os.getpid()})"
             self._screen.say(f"Ready in {seconds * 1e3:.0f} ms{why}", "done")
         else:
@@ -161,15 +159,6 @@ class Server:
             self._screen.say(f"{changed or self._reference} does not load{goes_on}", "failed")
         if self._reload:
             self._watch()
-
-    def _say_urls(self) -> None:
-        """Of the endpoints that are new, or answer elsewhere than before."""
-        before, self._urls = self._urls, set()
-        for route in ask(self._host.client, "web.routes")["routes"]:
-            if route["key"].startswith(self._app_id):
-                self._urls.add(route["url"])
-                if route["url"] not in before:
-                    self._screen.say(f"{route['function']} answers at {route['url']}")
 
     def _watch(self) -> None:
         old = self._watcher

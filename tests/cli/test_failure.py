@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import sys
 from collections.abc import Callable
@@ -53,6 +54,20 @@ def test_a_failed_build_shows_the_end_of_its_log() -> None:
 def test_a_usage_error_lists_the_choices_and_its_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert show(UsageError("which?", choices=["this", "that"], code=1)) == 1
     assert capsys.readouterr().err == "error: which?\n  this\n  that\n"
+
+
+def test_of_many_frames_of_libraries_the_first_and_the_last_are_shown() -> None:
+    def depth(n: int) -> None:
+        copy.deepcopy([[[sys]]]) if n == 0 else depth(n - 1)
+
+    error = raised(lambda: depth(1))
+    text = describe(error)
+    assert text.count("in depth") == 2
+    assert "in _deepcopy_list" not in text
+    assert text.count("in deepcopy") == 2
+    assert "  … 5 frames of libraries (--debug shows them)\n" in text
+    assert text.endswith("TypeError: cannot pickle 'module' object\n")
+    assert "in _deepcopy_list" in describe(error, debug=True)
 
 
 def test_an_exception_through_us_shows_the_users_frames() -> None:

@@ -120,6 +120,33 @@ def g(): ...
 """
 
 
+ENDPOINTS = """
+app = minimodal.App("pages")
+
+@app.function()
+@minimodal.wsgi_app()
+def page(): ...
+
+@app.cls()
+class Shop:
+    @minimodal.web_server(8000)
+    def serve(self): ...
+"""
+
+
+def test_an_endpoint_is_not_run_and_no_choice_beside_a_function(
+    program: Program, script: Write
+) -> None:
+    script("pages.py", ENDPOINTS + "@app.function()\ndef f():\n    print('ran')\n")
+    result = program("run", "-q", "pages.py")
+    assert (result.returncode, result.stdout) == (0, "f | ran\n"), result.stderr
+    for name in ("page", "Shop.serve"):
+        result = program("run", f"pages.py::{name}")
+        assert result.returncode == 1
+        assert f"{name} is a web endpoint" in result.stderr
+        assert "minimodal serve" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
@@ -127,6 +154,7 @@ def g(): ...
         ("x = 1\n", ["bad.py defines no App", "minimodal.App("]),
         ("app = minimodal.App()\n", ["nothing to run", "@app.local_entrypoint()"]),
         (APPS, ["several functions", "minimodal run bad.py::f", "minimodal run bad.py::g"]),
+        (ENDPOINTS, ["bad.py has web endpoints alone", "minimodal serve bad.py"]),
         (HELLO.replace("main(x: int = 7)", "main(x: dict)"), ["annotation of 'x'", "dict"]),
         (HELLO.replace("main(x: int = 7)", "main(**x)"), ["main(**x)"]),
         (HELLO.replace("function()", "function"), ["needs parentheses", "at:", "bad.py:5"]),

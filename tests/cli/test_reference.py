@@ -123,6 +123,23 @@ def test_relative_imports_outside_a_package_are_explained() -> None:
     assert caught.value.code == 1
 
 
+def test_a_relative_import_that_a_function_may_do_elsewhere_is_no_matter_of_loading() -> None:
+    write("one.py", "def f():\n    from .two import value\n    return value\nname = __name__")
+    assert load(find(parse("one.py"))).name == "one"
+    write("two.py", "with open(__file__):\n    from .one import name")
+    with pytest.raises(UsageError, match="is no package"):
+        find(parse("two.py"))
+
+
+def test_directories_of_a_module_need_be_no_identifiers() -> None:
+    write("07_web/two-words/page.py", "from .words import word")
+    write("07_web/two-words/words.py", "word = 7")
+    script = find(parse("07_web.two-words.page", is_module=True))
+    assert load(script).word == 7
+    with pytest.raises(UsageError, match="is no module's name"):
+        find(parse("07_web..page", is_module=True))
+
+
 def test_a_module_is_found_from_the_current_directory() -> None:
     write("pkg/__init__.py")
     write("pkg/mod.py", "name = __name__")
