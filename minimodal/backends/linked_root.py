@@ -36,8 +36,8 @@ def make_root(home: Home, root: Path, mounts: Iterable[Mount]) -> Path:
 
 def _link(source: Path, place: Path) -> None:
     if place.is_dir() and not place.is_symlink() and source.is_dir():
-        for entry in os.scandir(source):
-            _link(Path(entry.path), place / entry.name)
+        for name in os.listdir(source):
+            _link(source / name, place / name)
         return
     if place.is_symlink():
         place.unlink()  # the later mount lies over the earlier one
@@ -52,8 +52,8 @@ def _open_up(root: Path, directory: Path) -> None:
             shown = Path(os.readlink(path))
             path.unlink()
             path.mkdir()
-            for entry in os.scandir(shown):
-                (path / entry.name).symlink_to(entry.path)
+            for name in os.listdir(shown):
+                (path / name).symlink_to(shown / name)
         path.mkdir(exist_ok=True)
 
 

@@ -137,7 +137,7 @@ class LayerStore:
         return layer
 
     def all(self) -> tuple[StoredLayer, ...]:
-        names = (e.name for e in os.scandir(self.path)) if self.path.is_dir() else ()
+        names = os.listdir(self.path) if self.path.is_dir() else ()
         layers = (self.find(name) for name in names if not name.startswith("."))
         return tuple(layer for layer in layers if layer is not None)
 
