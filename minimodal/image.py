@@ -27,8 +27,9 @@ from .image_arguments import (
     command,
     env_items,
     forced,
+    module_names,
     packages_of,
-    pip_options,
+    pip_layer,
     python_of_tag,
     secrets_of,
     strings,
@@ -160,9 +161,7 @@ class Image:
     ) -> Image:
         """Install packages with uv, which has one cache for all builds."""
         names = packages_of("pip_install", "packages", packages)
-        options = pip_options(
-            names, index_url, extra_index_url, find_links, pre, extra_options, env
-        )
+        options = pip_layer(names, index_url, extra_index_url, find_links, pre, extra_options, env)
         return self._install(options, (), secrets, force_build, gpu)
 
     def uv_pip_install(
@@ -184,9 +183,7 @@ class Image:
         check_uv_version(uv_version)
         names = packages_of("uv_pip_install", "packages", packages)
         files = strings("uv_pip_install", "requirements", requirements or ())
-        options = pip_options(
-            names, index_url, extra_index_url, find_links, pre, extra_options, env
-        )
+        options = pip_layer(names, index_url, extra_index_url, find_links, pre, extra_options, env)
         return self._install(options, files, secrets, force_build, gpu)
 
     def pip_install_from_requirements(
@@ -204,7 +201,7 @@ class Image:
         secrets: Secrets = None,
     ) -> Image:
         """Install what the local file `requirements_txt` lists; it is built again when that changes."""
-        options = pip_options((), index_url, extra_index_url, find_links, pre, extra_options, env)
+        options = pip_layer((), index_url, extra_index_url, find_links, pre, extra_options, env)
         return self._install(options, (requirements_txt,), secrets, force_build, gpu)
 
     def pip_install_from_pyproject(
@@ -227,7 +224,7 @@ class Image:
 
         method = "pip_install_from_pyproject"
         groups = strings(method, "optional_dependencies", optional_dependencies)
-        options = pip_options((), index_url, extra_index_url, find_links, pre, extra_options, env)
+        options = pip_layer((), index_url, extra_index_url, find_links, pre, extra_options, env)
         step = Pyproject(Path(pyproject_toml), groups, options, secrets_of(secrets))
         return self._step(step, force_build, gpu)
 
@@ -398,10 +395,7 @@ class Image:
 
         Only their `.py` files, unless `ignore` says otherwise. `copy` is as in `add_local_file`.
         """
-        names = strings("add_local_python_source", "modules", modules)
-        for name in names:
-            if not all(part.isidentifier() for part in name.split(".")):
-                raise InvalidError(f"add_local_python_source takes module names, not {name!r}")
+        names = module_names(modules)
         return self._add(PythonSource(names, ignore_from(ignore)), copy) if names else self
 
     @contextmanager

@@ -43,6 +43,15 @@ def packages_of(method: str, argument: str, values: Iterable[Any]) -> tuple[str,
     return names
 
 
+def module_names(values: Iterable[Any]) -> tuple[str, ...]:
+    """Names as `import` has them."""
+    names = strings("add_local_python_source", "modules", values)
+    for name in names:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise InvalidError(f"add_local_python_source takes module names, not {name!r}")
+    return names
+
+
 def command(method: str, value: Any) -> tuple[str, ...]:
     """The exec form: a list of strings, never one string to be split."""
     if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
@@ -123,7 +132,7 @@ def check_uv_version(version: str | None) -> None:
         )
 
 
-def pip_options(
+def pip_layer(
     names: tuple[str, ...],
     index_url: str | None,
     extra_index_url: str | None,
@@ -132,7 +141,7 @@ def pip_options(
     extra_options: str,
     env: Mapping[str, str | None] | None,
 ) -> PipInstall:
-    """The options that all ways to install packages share."""
+    """What all ways to install packages make of their options."""
     items = env_items("env", env)
     return PipInstall(
         names, (), index_url, extra_index_url, find_links, pre, extra_options, env=items

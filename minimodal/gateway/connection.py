@@ -212,6 +212,8 @@ class Connection(HttpToolsProtocol):
         """The parser stopped behind a head that asks for another protocol."""
         if self.scope["method"] == "CONNECT":
             self._break_off(400, "This server is no proxy.")
+        elif self._should_upgrade() and self.cycle is not None and not self.cycle.response_complete:
+            self._break_off(400, INVALID)  # the answer before it would run into its frames
         elif self._should_upgrade():
             self._head_came()
             self.handle_websocket_upgrade()

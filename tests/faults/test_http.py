@@ -114,6 +114,13 @@ def test_f82_a_wish_for_another_protocol_is_not_heeded(port: int) -> None:
     assert raw(port, request).endswith(b"3\r\nabc\r\n0\r\n\r\n")
 
 
+def test_f82_a_websocket_behind_a_request_that_runs(port: int) -> None:
+    upgrade = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    key = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    answer = raw(port, GET % b"" + GET.replace(b"Host", upgrade + key + b"Host") % b"socket")
+    assert answer.endswith(b"hello\r\n0\r\n\r\n"), "answered alone, and the connection ends"
+
+
 def test_f82_an_old_client_gets_no_chunks(port: int) -> None:
     request = b"GET /everything/duplex HTTP/1.0\r\n\r\n"
     assert raw(port, request).startswith(b"HTTP/1.1 403"), "it must say a host of ours"
