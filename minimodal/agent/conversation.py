@@ -49,7 +49,7 @@ class Conversation:
         self._inbox: deque[Message] = deque([first])
         self._unreported = 1  # messages in the inbox that did not come as INPUT
         self._arrived = asyncio.Event()
-        self._gone = False  # the client left
+        self.gone = False  # the client left
         self.complete = False  # the response is whole
         self._head: Message | None = None  # a response's start, until its first body
         self._budget = Credits(SENT_MESSAGES, SENT_BYTES)
@@ -61,7 +61,7 @@ class Conversation:
         """An INPUT frame."""
         message = unpack(payload.data)
         if message["type"] == "http.disconnect":
-            self._gone = True
+            self.gone = True
         self._inbox.append(message)
         self._arrived.set()
 
@@ -72,7 +72,7 @@ class Conversation:
 
     async def receive(self) -> Message:
         while not self._inbox:
-            if self._gone or (self.complete and not self.is_websocket):
+            if self.gone or (self.complete and not self.is_websocket):
                 return {"type": "http.disconnect"}
             self._arrived.clear()
             await self._arrived.wait()
@@ -86,7 +86,7 @@ class Conversation:
     # --- to the client -----------------------------------------------------------------------------
 
     async def send(self, message: Message) -> None:
-        if self._gone:
+        if self.gone:
             return  # as every server does: the app learns of it by receive()
         match message["type"]:
             case "http.response.start" | "websocket.http.response.start":

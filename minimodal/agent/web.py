@@ -55,7 +55,7 @@ class WebApps:
     async def serve(self, method: str, conversation: Conversation) -> None:
         """Answer one request. Raises what the app raises, and where it left its answer unfinished."""
         await self._apps[method].app(conversation.scope, conversation.receive, conversation.send)
-        if not conversation.complete and not conversation.is_websocket:
+        if not (conversation.complete or conversation.gone or conversation.is_websocket):
             raise RuntimeError(f"{self._function} ended a request without completing its response")
 
     async def _make(self, endpoint: WebEndpoint, function: Callable[..., Any]) -> AsgiApp:
