@@ -40,6 +40,13 @@ def does(action, *args):
     return "ALLOWED"
 
 
+def read_passwords(path):
+    """An image has such a file of its own, in which nobody has one."""
+    with open(path) as file:
+        if all(line.partition(":")[2].startswith("*:19000:0:99999:7:") for line in file):
+            raise PermissionError("no passwords")
+
+
 def own_children():
     pid = os.fork()
     if pid == 0:
@@ -96,6 +103,8 @@ def attempts(host_paths, written):
         tried["write " + path] = opened(path, "a")
     for path in ("/etc/shadow", "/proc/kcore", "/dev/mem", "/dev/kmsg", *host_paths):
         kind = os.listdir if os.path.isdir(path) else open
+        if path == "/etc/shadow":
+            kind = read_passwords
         tried["read " + path] = does(kind, path)
     return tried
 
