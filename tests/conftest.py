@@ -23,6 +23,9 @@ from tests.faults import table
 from tests.leftovers import adopt_orphans, nothing_left
 from tests.needs import missing_bubblewrap, missing_docker
 
+# The tests start hundreds of programs: what those import is compiled once, not by each of them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 settings.register_profile("ours", deadline=None)  # of one example: the machine may be busy
 settings.load_profile("ours")
 
