@@ -20,7 +20,6 @@ from minimodal.layers import Base, ImageSpec, PipInstall
 from minimodal.types import (
     ByName,
     ByValue,
-    Call,
     CallState,
     ContainerSpec,
     Failure,
@@ -74,7 +73,7 @@ def records(cls: Any) -> st.SearchStrategy[Any]:
 
 @pytest.mark.parametrize(
     "cls",
-    [FunctionSpec, ImageSpec, Outcome, Failure, Call, ContainerSpec, ImageRef, Resources],
+    [FunctionSpec, ImageSpec, Outcome, Failure, ContainerSpec, ImageRef, Resources],
 )
 def test_every_record_comes_back_equal_through_json(cls: Any) -> None:
     @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -62,6 +62,7 @@ def main():
             refused.remote()
     except minimodal.errors.ResourceExhaustedError:
         pass
+    minimodal.set_quota("ada")  # the home is this test's neighbours' too
     print(json.dumps([
         {
             "name": span.name,
