@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from minimodal.errors import NotRunningError
 from minimodal.types import Call, CallState, Outcome
@@ -47,13 +47,19 @@ CALLS = 1 << 20  # numbers that are set aside for the calls of one lease
 Post = Callable[[Callable[[], None]], None]
 
 
-class _Taken(NamedTuple):
-    """A call that a caller's thread has given to the slot."""
+class _Taken:
+    """A call that a caller's thread has given to the slot, and how far it has got with it."""
 
-    call: Call
-    done: Done
-    seq: int
-    at: float
+    __slots__ = ("at", "call", "done", "seq", "torn", "unread", "unwritten")
+
+    def __init__(self, call: Call, done: Done, seq: int, at: float, frame: bytes) -> None:
+        self.call = call
+        self.done = done
+        self.seq = seq
+        self.at = at
+        self.unwritten = frame
+        self.unread = b""
+        self.torn = True  # nobody knows what was written, or read, when it was interrupted
 
 
 class Lease:
@@ -72,9 +78,6 @@ class Lease:
         # Under the lock, as the descriptor is:
         self._open = True
         self._taken: _Taken | None = None
-        self._unwritten = b""
-        self._unread = b""
-        self._reading = False
         self._seen = 0  # calls at the last tick
         self._count = 0
         self._timer = pool.engine.loop.call_later(TICK, self._tick)
@@ -106,13 +109,14 @@ class Lease:
             seq = next(self._seqs, None)
             if not self._open or self._taken is not None or seq is None:
                 return None
-            taken = _Taken(call, done, seq, self._pool.engine.clock.monotonic())
             frame = bytes(encode(Kind.CALL, seq, call_meta(call), call.payload)[0])
-            self._taken, self._unwritten = taken, frame
+            at = self._pool.engine.clock.monotonic()
+            taken = self._taken = _Taken(call, done, seq, at, frame)
             try:
-                self._unwritten = frame[os.write(self._fd, frame) :]
+                taken.unwritten = frame[os.write(self._fd, frame) :]
             except OSError:
                 pass  # it is full, or the executor has gone: the loop sees which
+            taken.torn = False
             return taken
 
     def _answer(self, taken: _Taken) -> Outcome | None:
@@ -120,16 +124,16 @@ class Lease:
         with self._lock:
             if self._taken is not taken:
                 return None  # the loop reads it
-            self._reading = True
+            taken.torn = True
             try:
-                self._unread = os.read(self._fd, LARGEST)
+                taken.unread = os.read(self._fd, LARGEST)
             except OSError:
                 pass
-            self._reading = False
-            result = plain_result(self._unread, taken.seq)
+            taken.torn = False
+            result = plain_result(taken.unread, taken.seq)
             if result is None:
                 return None
-            self._unread, self._taken = b"", None
+            self._taken = None
             self._count += 1
         seconds, value = result
         outcome = Outcome(CallState.OK, value, None, 1)
@@ -165,8 +169,7 @@ class Lease:
             if not self._open:
                 return
             self._open = False
-            taken, unread, unwritten = self._taken, self._unread, self._unwritten
-            self._taken = None
+            taken, self._taken = self._taken, None
         self._timer.cancel()
         self._leases.ended(self._pool)
         if taken is None:
@@ -176,8 +179,8 @@ class Lease:
         live.queued_at = taken.at
         live.then(taken.done)
         self._pool.began(live)
-        self._slot.end_lease(live, taken.seq, unwritten, unread)
-        if self._reading:  # interrupted in between: who knows what it has read
+        self._slot.end_lease(live, taken.seq, taken.unwritten, taken.unread)
+        if taken.torn:
             self._slot.session.kill_slot(self._slot)
 
 
