@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("minimodal.gateway")
 
 KNOWN_GOALS = 1024  # that are remembered
-KNOWN_PATH = 256  # characters
+KNOWN_BYTES = 256  # of the host and path of one
 
 # Counts one finished request: route, status, seconds.
 Observe = Callable[[WebRoute, int, float], None]
@@ -98,7 +98,7 @@ class Gateway:
         goal = self._goals.get((host, path, method))
         if goal is None:
             goal = goal_of(host, path, method, routes, self._names)
-            if len(path) < KNOWN_PATH:
+            if len(host) + len(path) < KNOWN_BYTES:
                 self._goals[host, path, method] = goal
         return goal
 
