@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from minimodal.engine import session
@@ -16,6 +17,7 @@ from minimodal.engine.volume_store import VolumeStore
 from minimodal.engine_lock import hold_engine_lock
 from minimodal.home import Home, open_home
 from tests.conftest import BACKENDS
+from tests.faults.impatient import impatient
 from tests.faults.suite import Platform, Watch, open_platform, watch
 from tests.faults.views import ENGINE, Views
 from tests.leftovers import nothing_left
@@ -29,6 +31,19 @@ def platform(request: pytest.FixtureRequest, home: Path) -> Iterator[Platform]:
         yield platform
     assert _descriptors() <= descriptors + 2, "descriptors are left open"
     assert set(os.listdir("/dev/shm")) <= shared
+
+
+@pytest.fixture(scope="module")
+def port(leaves_nothing: None) -> Iterator[int]:
+    """Of a gateway without patience. A module that asks for it has a `leaves_nothing` of its own scope."""
+    with impatient() as port:
+        yield port
+
+
+@pytest.fixture
+def everything(port: int) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=f"http://localhost:{port}/everything", timeout=20) as client:
+        yield client
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ import pytest
 from minimodal.config import load_config
 from minimodal.errors import StateError
 from minimodal.host import Host
-from tests.faults.impatient import impatient, raw
+from tests.faults.impatient import raw
 from tests.leftovers import nothing_left
 
 
@@ -29,18 +29,6 @@ from tests.leftovers import nothing_left
 def leaves_nothing(home: Path) -> Iterator[None]:
     with nothing_left(docker=False):
         yield
-
-
-@pytest.fixture(scope="module")
-def port(leaves_nothing: None) -> Iterator[int]:
-    with impatient() as port:
-        yield port
-
-
-@pytest.fixture
-def everything(port: int) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"http://localhost:{port}/everything", timeout=20) as client:
-        yield client
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:

@@ -10,28 +10,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.faults.impatient import impatient, raw
-from tests.leftovers import Leftovers
+from tests.faults.impatient import raw
+from tests.leftovers import nothing_left
 
 
 @pytest.fixture(scope="module")
 def leaves_nothing(home: Path) -> Iterator[None]:
-    before = Leftovers.now(False)
-    yield
-    left = before.left_behind(False)
-    assert not left, "left behind by this module:\n" + "\n".join(left)
-
-
-@pytest.fixture(scope="module")
-def port(leaves_nothing: None) -> Iterator[int]:
-    with impatient() as port:
-        yield port
-
-
-@pytest.fixture
-def everything(port: int) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"http://localhost:{port}/everything", timeout=20) as client:
-        yield client
+    with nothing_left(docker=False):
+        yield
 
 
 HOST = b"Host: localhost\r\n"
