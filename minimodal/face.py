@@ -9,6 +9,7 @@ User values are therefore pickled and unpickled where the caller is, never on th
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import threading
 import warnings
@@ -31,6 +32,11 @@ Answer = Callable[[Any], None]
 
 client_threads: set[int] = set()
 """Threads that run a client's loop. A blocking call there would wait for itself."""
+
+if hasattr(
+    os, "register_at_fork"
+):  # a child has none of them, and its threads get the same numbers
+    os.register_at_fork(after_in_child=client_threads.clear)
 
 
 class _Stalls(threading.local):
