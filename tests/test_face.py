@@ -19,7 +19,7 @@ def reads_answers():
 threading.Thread(target=reads_answers, daemon=True).start()
 begun.wait()
 if os.fork():
-    print(os.waitstatus_to_exitcode(os.wait()[1]), len(client_threads))
+    print(os.waitstatus_to_exitcode(os.wait()[1]), len(client_threads), flush=True)
     os._exit(0)
 
 wrong = []
