@@ -10,8 +10,8 @@ from __future__ import annotations
 import linecache
 import os
 import re
-import select
 import signal
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypedDict
@@ -48,23 +48,58 @@ def listen(fd: int) -> None:
         pass  # a Python without it: the process cannot be asked
 
 
-def ask(fd: int, send: Callable[[int], None]) -> list[Thread]:
-    """Send the signal, and read the answer from `fd`; empty where there is none in time."""
-    _read(fd, 0.0)  # what came too late for the one who asked before
-    send(SIGNAL)
-    return parse(_read(fd, FIRST_WITHIN).decode("utf-8", "backslashreplace"))
+class Dumps:
+    """Asks one process after the other for its stacks. Nothing here waits: what asks is the
+    supervisor, and its heartbeat must not stop for a process that is silent.
 
+    Parameters: `send` signals the process of a slot and says whether it has one; `answer` gets the
+    stacks, none where the process said nothing in time.
+    """
 
-def _read(fd: int, first_within: float) -> bytes:
-    said, patience = b"", first_within
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    while len(said) < MAX_DUMP_BYTES and poll.poll(patience * 1000):
-        data = os.read(fd, 65536)
-        if not data:
-            break
-        said, patience = said + data, QUIET if first_within else 0.0
-    return said
+    def __init__(
+        self, send: Callable[[int, int], bool], answer: Callable[[int, list[Thread]], None]
+    ) -> None:
+        self._send = send
+        self._answer = answer
+        self.reader, self.writer = os.pipe()
+        for end in (self.reader, self.writer):
+            os.set_blocking(end, False)  # a process loses what nobody reads: its call goes on
+        self._slots: list[int] = []  # the first has been asked
+        self._said = b""
+        self._until = 0.0  # monotonic time at which it has said all
+
+    def ask(self, slot: int) -> None:
+        """The stacks of a slot are wanted; who asks while they come gets the same."""
+        if slot not in self._slots:
+            self._slots.append(slot)
+            if len(self._slots) == 1:
+                self._begin()
+
+    def timeout(self) -> float | None:
+        """Seconds until `tick` has something to do; None: that only what is read can tell."""
+        return max(0.0, self._until - time.monotonic()) if self._slots else None
+
+    def on_readable(self) -> None:
+        """Take what is there; it is dropped where it comes too late for the one who asked."""
+        data = os.read(self.reader, 65536)
+        if self._slots:
+            self._said += data
+            self._until = time.monotonic() + QUIET
+
+    def tick(self) -> None:
+        """Answer, where the process has said all."""
+        while self._slots and (
+            time.monotonic() >= self._until or len(self._said) >= MAX_DUMP_BYTES
+        ):
+            slot, said = self._slots.pop(0), self._said
+            self._answer(slot, parse(said.decode("utf-8", "backslashreplace")))
+            if self._slots:
+                self._begin()
+
+    def _begin(self) -> None:
+        self._said = b""
+        asked = self._send(self._slots[0], SIGNAL)
+        self._until = time.monotonic() + (FIRST_WITHIN if asked else 0.0)
 
 
 def parse(text: str) -> list[Thread]:

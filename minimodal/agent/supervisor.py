@@ -21,10 +21,10 @@ from minimodal import wire
 from minimodal.types import Payload
 from minimodal.wire import Frame, Kind
 
-from . import stacks
 from .link import Link, connect
 from .memory import OomKills
 from .slot_words import BARRIER, BEGUN, CUT, INTERRUPT, SHARED_BYTES, SlotWords
+from .stacks import Dumps, Thread
 from .usage import usage
 
 LOG_CHUNK = 64 * 1024
@@ -45,8 +45,7 @@ class Supervisor:
         self._outputs: dict[int, str] = {}
         self._shared = mmap.mmap(-1, SHARED_BYTES)
         self._oom_kills = OomKills()
-        self._stacks = os.pipe()  # executors write theirs into it
-        os.set_blocking(self._stacks[1], False)  # and lose what nobody reads: a call goes on
+        self._stacks = Dumps(self._signal, self._tell_stacks)
 
     def run(self) -> int:
         signal.signal(signal.SIGTERM, lambda *_: self._leave(143))
@@ -60,6 +59,7 @@ class Supervisor:
         signal.set_wakeup_fd(notify.fileno(), warn_on_full_buffer=False)
         self._selector.register(self._engine.sock, selectors.EVENT_READ, self._on_engine)
         self._selector.register(wake, selectors.EVENT_READ, lambda: self._on_signal(wake))
+        self._selector.register(self._stacks.reader, selectors.EVENT_READ, self._stacks.on_readable)
         hello = {
             "role": "supervisor",
             "version": wire.VERSION,
@@ -69,8 +69,9 @@ class Supervisor:
         self._engine.send(Kind.HELLO, meta=json.dumps(hello))
         _prepare()
         while True:
-            for key, _ in self._selector.select():
+            for key, _ in self._selector.select(self._stacks.timeout()):
                 key.data()
+            self._stacks.tick()
 
     # --- the engine --------------------------------------------------------------------------------
 
@@ -102,9 +103,7 @@ class Supervisor:
             case Kind.KILL:
                 self._signal(frame.seq, signal.SIGKILL)
             case Kind.STACK:
-                slot = frame.seq
-                found = stacks.ask(self._stacks[0], lambda number: self._signal(slot, number))
-                self._engine.send(Kind.STACK, slot, json.dumps(found))
+                self._stacks.ask(frame.seq)
             case Kind.STOP:
                 self._stopping = True
                 self._leave_if_done()
@@ -121,13 +120,16 @@ class Supervisor:
                 break
         self._engine.send(Kind.RECALLED, begun, f"{slot}\0{below}")
 
-    def _signal(self, slot: int, number: int) -> None:
-        pid = self._pids.get(slot)
-        if pid is not None:
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                pass  # it ended by itself; EXITED is on its way
+    def _signal(self, slot: int, number: int) -> bool:
+        """Whether there is a process that got it; one that ended by itself has its EXITED on the way."""
+        try:
+            os.kill(self._pids[slot], number)
+        except (KeyError, ProcessLookupError):
+            return False
+        return True
+
+    def _tell_stacks(self, slot: int, threads: list[Thread]) -> None:
+        self._engine.send(Kind.STACK, slot, json.dumps(threads))
 
     # --- the zygote --------------------------------------------------------------------------------
 
@@ -168,7 +170,9 @@ class Supervisor:
             from .zygote import Zygote
 
             assert self._start is not None
-            code = Zygote(Link(sock), self._path, self._start, self._shared, self._stacks[1]).run()
+            code = Zygote(
+                Link(sock), self._path, self._start, self._shared, self._stacks.writer
+            ).run()
         except BaseException:
             import traceback
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 
 import minimodal
@@ -30,6 +31,15 @@ def dumps_that_nobody_reads(times: int) -> int:
     for _ in range(times):
         os.kill(os.getpid(), SIGNAL)
     return times
+
+
+@app.function(max_containers=1)
+def says_nothing(waits: bool) -> None:
+    from minimodal.agent.stacks import SIGNAL
+
+    signal.signal(SIGNAL, signal.SIG_IGN)
+    if waits:
+        inner(0)
 
 
 @app.function()

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 import minimodal
 from minimodal.cli.engines import ask
-from minimodal.errors import ConflictError, NotFoundError
+from minimodal.errors import ConflictError, ExecutionError, NotFoundError
 from minimodal.host import Host
 from tests.programming import stacks as f
 
@@ -71,6 +72,17 @@ def test_where_it_is(
 
 def test_stacks_that_nobody_reads_hold_no_call_up() -> None:
     assert f.dumps_that_nobody_reads.remote(1000) == 1000  # more than a pipe holds
+
+
+def test_asking_one_that_is_silent_holds_nothing_up(host: Host, begun: Any) -> None:
+    call_id = begun(f.says_nothing, True)
+    with ThreadPoolExecutor(20) as threads:
+        asked = [threads.submit(stack, host, call_id) for _ in range(20)]
+        time.sleep(0.1)  # they are on their way, which nobody tells
+        minimodal.FunctionCall.from_id(call_id).cancel()
+        f.says_nothing.remote(False)  # in the same container
+        assert not any(one.done() for one in asked), "they wait for seconds"
+    assert all(isinstance(one.exception(), ExecutionError) for one in asked)
 
 
 def test_one_of_several_in_a_process(host: Host, begun: Any) -> None:
