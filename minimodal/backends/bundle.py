@@ -1,8 +1,8 @@
 """What a container needs of ours: the packages `minimodal` and `cloudpickle`, and how to start them.
 
 Owns a copy of the two under the home: compiled, because a container cannot write bytecode beside
-read-only sources (measured: 200 ms for each start without), and whole, whatever an installer does
-to the originals meanwhile. Nothing else of the engine's environment is visible to user code.
+read-only sources (measured: 200 ms for each start without), and of one state, whatever an installer
+does to the originals meanwhile. Nothing else of the engine's environment is visible to user code.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import importlib.util
 import os
 import py_compile
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from functools import lru_cache
+from importlib.util import MAGIC_NUMBER
+from itertools import chain
 from pathlib import Path
 
 from minimodal.errors import RuntimeUnavailable
@@ -28,6 +31,7 @@ SOCKET = f"{SOCKET_DIRECTORY}/engine.sock"
 NAMES = ("minimodal", "cloudpickle")
 # Unchecked: the copy never changes, and its times are not those of the sources.
 _INVALIDATION = py_compile.PycInvalidationMode.UNCHECKED_HASH
+_UNCHECKED_FLAGS = struct.pack("<I8x", 1)  # and a hash that nobody looks at
 
 _COMPILE = """
 import py_compile, sys
@@ -72,8 +76,7 @@ def _bundle(parent: Path) -> Path:
                 target = draft / original.name / path.relative_to(original)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
-                if _runs_in_containers(target.relative_to(draft)):
-                    _compile(target, str(directory / target.relative_to(draft)))
+                _compile(path, target, str(directory / target.relative_to(draft)))
         draft.rename(directory)  # atomic: another engine sees the whole bundle or none
     except OSError:
         if not directory.is_dir():
@@ -95,31 +98,41 @@ def compile_for(home: Home, python: str) -> None:
     done = directory / f".compiled-{hashlib.sha256(python.encode()).hexdigest()[:16]}"
     if done.exists():
         return
-    files = [str(f) for f in _sources(directory) if _runs_in_containers(f.relative_to(directory))]
+    files = [str(path) for name in NAMES for path in _sources(directory / name)]
     command = [python, "-I", "-S", "-c", _COMPILE, *files]
     subprocess.run(command, capture_output=True, timeout=60, check=False)
     done.touch()
 
 
-def _compile(path: Path, shown_as: str) -> None:
-    cached = importlib.util.cache_from_source(str(path))
-    py_compile.compile(str(path), cached, shown_as, quiet=2, invalidation_mode=_INVALIDATION)
+def _compile(original: Path, copy: Path, shown_as: str) -> None:
+    """Beside `copy`. What Python has compiled of the original is taken: it knows its path on import."""
+    cached = importlib.util.cache_from_source(str(copy))
+    code = _compiled(original)
+    if code is None:
+        py_compile.compile(str(copy), cached, shown_as, quiet=2, invalidation_mode=_INVALIDATION)
+    else:
+        Path(cached).parent.mkdir(exist_ok=True)
+        Path(cached).write_bytes(MAGIC_NUMBER + _UNCHECKED_FLAGS + code)
 
 
-def _runs_in_containers(path: Path) -> bool:
-    """Rooms 0 and 1: the top level of the package and the agent."""
-    return len(path.parts) == 2 or path.parts[:2] == ("minimodal", "agent")
+def _compiled(original: Path) -> bytes | None:
+    """The marshalled code of a file whose bytecode is up to date, as the import system sees it.
 
-
-def in_containers(path: str) -> bool:
-    """Whether an agent may need what lies at this path of a container."""
-    inner = path.removeprefix(f"{TARGET}/minimodal/").split("/")
-    ours = path.startswith(f"{TARGET}/minimodal/")
-    return not ours or len(inner) == 1 or inner[0] in ("agent", "__pycache__")
+    Format of bytecode files: PEP 552.
+    """
+    try:
+        data = Path(importlib.util.cache_from_source(str(original))).read_bytes()
+    except OSError:
+        return None
+    status = original.stat()
+    times = struct.pack("<4xII", int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF)
+    return data[16:] if data[:16] == MAGIC_NUMBER + times else None
 
 
 def _sources(package: Path) -> Iterator[Path]:
-    return (path for path in sorted(package.rglob("*.py")) if path.is_file())
+    """What runs in containers. Of ours that is rooms 0 and 1: the top level and the agent."""
+    found = package.glob("*.py"), (package / "agent").glob("*.py")
+    return (path for path in sorted(chain(*found)) if path.is_file())
 
 
 def _digest(files: list[tuple[str, Path]]) -> str:
