@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 PATIENCE = 3.0  # seconds for what is on its way out: a process being reaped, a thread being joined
 THREADS = "minimodal"  # our threads' names start with it
@@ -92,7 +91,7 @@ def children(of: int = 0) -> list[str]:
         for pid in _children_of(waiting.pop()):
             waiting.append(pid)
             try:
-                name, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
+                name, _, rest = _read(f"/proc/{pid}/stat").rpartition(")")
             except OSError:
                 continue  # it ended while we looked
             if rest.split()[0] not in "ZX":
@@ -106,7 +105,19 @@ def _children_of(pid: int) -> list[int]:
         return [
             int(child)
             for task in os.listdir(tasks)
-            for child in Path(f"{tasks}/{task}/children").read_text().split()
+            for child in _read(f"{tasks}/{task}/children").split()
         ]
     except OSError:
         return []  # it ended while we looked, or this system has no such lists
+
+
+def _read(path: str) -> str:
+    """A file of /proc. Without a file object: a process has hundreds, and each test asks twice."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        parts = []
+        while part := os.read(descriptor, 65536):
+            parts.append(part)
+        return b"".join(parts).decode(errors="backslashreplace")
+    finally:
+        os.close(descriptor)

@@ -24,8 +24,8 @@ MAX_FILES = 200_000
 COPY_TRIES = 40  # of one file that keeps changing
 _RACY = 50_000_000  # ns: a file changed this recently may change again with the same time stamp
 
-_Stamp = tuple[int, int, int, int]  # size, mtime_ns, ctime_ns, inode
-_known: dict[str, tuple[_Stamp, str]] = {}  # path -> digest; filled by digest_of only
+Stamp = tuple[int, int, int, int]  # size, mtime_ns, ctime_ns, inode
+_known: dict[str, tuple[Stamp, str]] = {}  # path -> digest; filled by digest_of only
 
 
 def local_file(path: Path, target: str) -> LocalFile:
@@ -70,7 +70,7 @@ def _sha256(data: bytes = b"") -> hashlib._Hash:
     return hashlib.sha256(data)
 
 
-def stamp(info: os.stat_result) -> _Stamp:
+def stamp(info: os.stat_result) -> Stamp:
     return (info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
 
 

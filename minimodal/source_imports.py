@@ -10,11 +10,14 @@ from __future__ import annotations
 import re
 import sys
 import sysconfig
+import time
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+
+from .localfiles import Stamp, settled, stamp
 
 _STATEMENT = re.compile(
     r"(?:^|[;:])[ \t]*(?:import[ \t]+([\w., \t]+)|from[ \t]+(\w[\w.]*)[ \t]+import\b)"
@@ -31,16 +34,31 @@ def local_imports(
     Names in `seen` are passed over, and each name looked at is added to it.
     """
     try:
-        text = file.read_text("utf-8", errors="replace")
+        written = _names_in(file)
     except OSError:
         return
-    for name in [*_written(text), *_loaded(module, file)]:
+    for name in [*written, *_loaded(module, file)]:
         top = name.partition(".")[0]
         if top in seen or not top:
             continue
         seen.add(top)
         if (place := _place(top, root)) is not None:
             yield top, place
+
+
+_known: dict[str, tuple[Stamp, tuple[str, ...]]] = {}  # by path; filled by _names_in only
+
+
+def _names_in(file: Path) -> tuple[str, ...]:
+    """The modules that the file's text names; known from before if it has not changed."""
+    info, key, now = file.stat(), str(file), time.time_ns()
+    known = _known.get(key)
+    if known and known[0] == stamp(info):
+        return known[1]
+    names = tuple(_written(file.read_text("utf-8", errors="replace")))
+    if settled(info, now):
+        _known[key] = (stamp(info), names)
+    return names
 
 
 def _written(text: str) -> Iterator[str]:
