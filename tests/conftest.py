@@ -6,10 +6,12 @@ with the reason, and fails instead when MINIMODAL_REQUIRE_DOCKER=1 says that an 
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import shutil
 import signal
+import ssl
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,6 +79,21 @@ def home(scratch: Path) -> Iterator[Path]:
             from tests.docker_engine import forget_images
 
             forget_images(open_home(None))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def frozen() -> None:
+    """What pytest has collected stays: no later look for garbage has to go through it."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_tls_context() -> Iterator[None]:
+    """httpx makes one for each client, which takes 20 ms, though nobody speaks TLS here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", functools.cache(ssl.create_default_context))
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)
