@@ -355,8 +355,17 @@ class Durable:
             return self._engine.add_pool(spec, "")
 
     async def hand_back(self, calls: list[LiveCall]) -> None:
-        """On a graceful stop: what is unfinished waits for the next engine, without a loss."""
+        """On a graceful stop: what is unfinished waits for the next engine, without a loss.
+
+        Where it runs it is stopped first: the other engine may begin it at once.
+        """
         self._closing.set()
+        sessions = {live.slot.session for live in calls if live.slot is not None}
         for live in calls:
             live.recording = True  # whatever its executor still answers comes too late
+            live.pool.withdraw(live)
+        for session in sessions:
+            session.request_stop()
+        for session in sessions:
+            await session.gone.wait()
         await self.store.recovery.hand_back([live.call.id for live in calls])

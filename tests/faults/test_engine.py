@@ -265,6 +265,38 @@ def test_f38_engines_share_a_home(own_home: Home, tmp_path: Path, seen: Seen) ->
     seen(f"taken over once, after {took:.1f} s")
 
 
+@pytest.mark.fault(
+    "F38",
+    injected="an engine that took over calls ends while they run",
+    expected="it ends at once, they are stopped, and the next engine runs them",
+)
+def test_f38_what_was_taken_over_is_handed_on(own_home: Home, tmp_path: Path, seen: Seen) -> None:
+    marks = [tmp_path / "first", tmp_path / "second"]
+    for path in marks:
+        path.touch()
+
+    def runs() -> int:
+        return len(marks[1].read_text().split())
+
+    with (
+        engine(own_home, "process", "serve", str(marks[0])) as first,
+        engine(own_home, "process", "serve", str(marks[1])) as second,
+    ):
+        first.hear()
+        _, *calls = second.hear()
+        _wait_until(lambda: runs() == 2)
+        second.signal(signal.SIGKILL)
+        _wait_until(lambda: runs() == 4)
+        started = time.monotonic()
+        assert first.end() == 0
+        took = time.monotonic() - started
+    with Host(config(own_home, "process")):
+        _wait_until(lambda: runs() == 6)
+        for call_id in calls:
+            minimodal.FunctionCall.from_id(call_id).cancel()
+    seen(f"ended after {took:.1f} s, and they ran on")
+
+
 def _wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     """Other processes do it, and nobody tells us when."""
     deadline = time.monotonic() + seconds
