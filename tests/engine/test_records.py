@@ -60,7 +60,7 @@ def test_a_call_waits_while_its_input_cannot_be_read(
         blobs, gate = host.engine.durable.store.blobs, tmp_path / "gate"
         first = size_after.spawn(str(gate), b"")
         before = set(blobs.digests())
-        second = size_after.spawn(str(gate), bytes(1 << 20))
+        second = size_after.spawn(str(gate), os.urandom(1 << 20))  # a blob of its own
         [digest] = set(blobs.digests()) - before
         path = blobs.path(digest)
         path.rename(tmp_path / "aside")
