@@ -13,13 +13,17 @@ import hashlib
 import os
 import shutil
 import stat
+import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
+from functools import partial
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from . import bytecode
 from .errors import InvalidError
 from .ignore import FilePatternMatcher, Ignore
 from .localfiles import copy_settled, readable, settled, stamp, walk
@@ -96,8 +100,22 @@ def _follow(found: dict[str, Path], root: Path, seen: set[str]) -> None:
 
 
 def snapshot(home: Home, sources: SourceSet) -> str:
-    """The digest of the snapshot in `Home.sources`; copies only what is not there yet."""
-    return keep_files(home, sources.files.items(), MAX_BYTES, f"the sources of {sources.module}")
+    """The digest of the snapshot in `Home.sources`; copies only what is not there yet.
+
+    With the bytecode of what this process has loaded: containers are likely to import the same.
+    """
+    what = f"the sources of {sources.module}"
+    return keep_files(home, sources.files.items(), MAX_BYTES, what, partial(_loaded, sources))
+
+
+def _loaded(sources: SourceSet) -> frozenset[Path]:
+    """The files that this process runs as they are; not those that pytest has rewritten."""
+    found = {Path(str(getattr(sys.modules["__main__"], "__file__", "")))}
+    for module in list(sys.modules.values()):
+        spec = vars(module).get("__spec__") if isinstance(module, ModuleType) else None
+        if spec is not None and type(spec.loader) is SourceFileLoader:
+            found.add(Path(spec.loader.path))
+    return frozenset(found & set(sources.files.values()))
 
 
 def keep_tree(home: Home, directory: Path, ignore: Ignore) -> str:
@@ -128,8 +146,17 @@ def keep_bytes(home: Home, data: bytes) -> str:
     return digest
 
 
-def keep_files(home: Home, files: Iterable[tuple[str, Path]], limit: int, what: str) -> str:
-    """Copy files into a directory of `Home.sources` named by their contents; give its digest."""
+def keep_files(
+    home: Home,
+    files: Iterable[tuple[str, Path]],
+    limit: int,
+    what: str,
+    compiled: Callable[[], Set[Path]] = frozenset,
+) -> str:
+    """Copy files into a directory of `Home.sources` named by their contents; give its digest.
+
+    The copies of those that `compiled` gives get bytecode.
+    """
     now, listed = time.time_ns(), sorted(files)
     infos = {name: path.lstat() for name, path in listed}
     _check_size(infos, limit, what)
@@ -145,6 +172,10 @@ def keep_files(home: Home, files: Iterable[tuple[str, Path]], limit: int, what: 
     temporary.mkdir(mode=0o755)
     try:
         digest = _copy_all(listed, temporary)
+        loaded = compiled()
+        for name, path in listed:
+            if path in loaded:
+                bytecode.write(path, infos[name], temporary / name, f"{ROOT}/{name}")
         try:
             temporary.rename(home.sources / digest)
         except OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -11,10 +12,12 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from minimodal import sources
+from minimodal.bytecode import forget_doubtful
 from minimodal.errors import InvalidError
 from minimodal.home import Home, open_home
 from minimodal.sources import collect, snapshot
@@ -207,6 +210,52 @@ def test_a_snapshot_is_a_copy_named_by_its_bytes(project: Path, state: Home) -> 
     write(project, {"run.py": "1"})
     assert snapshot(state, collect(project / "main.py")) == first
     assert not list(state.sources.glob(".tmp-*"))
+
+
+@pytest.fixture
+def loaded(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A module that this process has imported, long after it was written."""
+    write(project, {"loaded_here.py": "import left_alone\nx = 1", "left_alone.py": ""})
+    os.utime(project / "loaded_here.py", (1e9, 1e9))
+    monkeypatch.syspath_prepend(project)
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setitem(sys.modules, "left_alone", ModuleType("left_alone"))
+    monkeypatch.delitem(sys.modules, "loaded_here", raising=False)
+    importlib.import_module("loaded_here")
+    yield project / "loaded_here.py"
+    del sys.modules["loaded_here"]
+
+
+def seen_by_python(directory: Path) -> tuple[str, str]:
+    """What `x` is, and which of the two modules Python took from bytecode."""
+    command = [sys.executable, "-B", "-v", "-c", "import loaded_here; print(loaded_here.x)"]
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=True)
+    named = [line for line in done.stderr.splitlines() if "code object from '" in line]
+    return done.stdout.strip(), " ".join(
+        n for n in ("loaded_here", "left_alone") if any(f"{n}.cpython" in line for line in named)
+    )
+
+
+def test_a_snapshot_has_the_bytecode_of_what_is_loaded(loaded: Path, state: Home) -> None:
+    copy = state.sources / snapshot(state, collect(loaded))
+    assert seen_by_python(copy) == ("1", "loaded_here")
+
+
+def test_no_bytecode_is_taken_that_may_be_of_other_text(loaded: Path, state: Home) -> None:
+    """Python compares whole seconds and sizes: of a change within them it knows nothing."""
+    loaded.write_text("import left_alone\nx = 2")
+    cached = Path(importlib.util.cache_from_source(str(loaded)))
+    os.utime(loaded, (1e9, 1e9))
+    assert seen_by_python(loaded.parent)[0] == "1"  # this is what it is about
+    copy = state.sources / snapshot(state, collect(loaded))
+    assert seen_by_python(copy)[0] == "1"  # written long after that second: taken as Python does
+    os.utime(cached, (1e9, 1e9))
+    loaded.write_text("import left_alone\nx = 3")
+    os.utime(loaded, (1e9, 1e9))
+    copy = state.sources / snapshot(state, collect(loaded))
+    assert seen_by_python(copy) == ("3", "loaded_here")
+    forget_doubtful([loaded, loaded.with_name("nothing.py")])
+    assert seen_by_python(loaded.parent)[0] == "3"
 
 
 def test_equal_projects_at_two_places_are_one_snapshot(tmp_path: Path, state: Home) -> None:

@@ -10,18 +10,16 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import py_compile
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from functools import lru_cache
-from importlib.util import MAGIC_NUMBER
 from itertools import chain
 from pathlib import Path
 
+from minimodal import bytecode
 from minimodal.errors import RuntimeUnavailable
 from minimodal.home import Home
 
@@ -29,9 +27,6 @@ TARGET = "/opt/minimodal"  # in docker and bubblewrap
 SOCKET_DIRECTORY = "/run/minimodal"
 SOCKET = f"{SOCKET_DIRECTORY}/engine.sock"
 NAMES = ("minimodal", "cloudpickle")
-# Unchecked: the copy never changes, and its times are not those of the sources.
-_INVALIDATION = py_compile.PycInvalidationMode.UNCHECKED_HASH
-_UNCHECKED_FLAGS = struct.pack("<I8x", 1)  # and a hash that nobody looks at
 
 _COMPILE = """
 import py_compile, sys
@@ -75,8 +70,9 @@ def _bundle(parent: Path) -> Path:
             for path in _sources(original):
                 target = draft / original.name / path.relative_to(original)
                 target.parent.mkdir(parents=True, exist_ok=True)
+                info = path.stat()
                 shutil.copyfile(path, target)
-                _compile(path, target, str(directory / target.relative_to(draft)))
+                bytecode.write(path, info, target, str(directory / target.relative_to(draft)))
         draft.rename(directory)  # atomic: another engine sees the whole bundle or none
     except OSError:
         if not directory.is_dir():
@@ -102,31 +98,6 @@ def compile_for(home: Home, python: str) -> None:
     command = [python, "-I", "-S", "-c", _COMPILE, *files]
     subprocess.run(command, capture_output=True, timeout=60, check=False)
     done.touch()
-
-
-def _compile(original: Path, copy: Path, shown_as: str) -> None:
-    """Beside `copy`. What Python has compiled of the original is taken: it knows its path on import."""
-    cached = importlib.util.cache_from_source(str(copy))
-    code = _compiled(original)
-    if code is None:
-        py_compile.compile(str(copy), cached, shown_as, quiet=2, invalidation_mode=_INVALIDATION)
-    else:
-        Path(cached).parent.mkdir(exist_ok=True)
-        Path(cached).write_bytes(MAGIC_NUMBER + _UNCHECKED_FLAGS + code)
-
-
-def _compiled(original: Path) -> bytes | None:
-    """The marshalled code of a file whose bytecode is up to date, as the import system sees it.
-
-    Format of bytecode files: PEP 552.
-    """
-    try:
-        data = Path(importlib.util.cache_from_source(str(original))).read_bytes()
-    except OSError:
-        return None
-    status = original.stat()
-    times = struct.pack("<4xII", int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF)
-    return data[16:] if data[:16] == MAGIC_NUMBER + times else None
 
 
 def _sources(package: Path) -> Iterator[Path]:

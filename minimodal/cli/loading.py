@@ -11,7 +11,10 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from minimodal.bytecode import forget_doubtful
 
 from .choice import apps_of
 from .failure import show
@@ -41,7 +44,9 @@ def main() -> int:
             say(files=[str(script.path)])
             sys.argv = [str(script.path)]
             module = load(script)
-            say(files=_files(module))
+            files = _files(module)
+            forget_doubtful([Path(file) for file in files])  # the next change may come at once
+            say(files=files)
             for number, app in enumerate(apps_of(script, module)):
                 say(files=list(_mounted(app)))
                 _send(app, client, f"{app_id}-{number}")
