@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from .errors import BlockingCallInLoop, InvalidError
@@ -296,20 +296,24 @@ class BothIterator(Generic[T]):
     """An iterable for `for` and for `async for`, over a coroutine that gives the next item.
 
     `advance()` returns an item or raises StopAsyncIteration. Nothing starts before the first item is
-    asked for; leaving the loop early calls `close`.
+    asked for; leaving the loop early calls `close`. `ready()` gives the items that are there already,
+    so that no coroutine is made for each of them.
     """
 
     def __init__(
         self,
         advance: Callable[[], Coroutine[Any, Any, T]],
         close: Callable[[], Coroutine[Any, Any, None]],
+        ready: Callable[[], Iterable[T]] = tuple,
     ) -> None:
         self._advance = advance
         self._close = close
+        self._ready = ready
 
     def __iter__(self) -> Iterator[T]:
         try:
             while True:
+                yield from self._ready()
                 try:
                     item = block(self._advance())
                 except StopAsyncIteration:
@@ -321,6 +325,8 @@ class BothIterator(Generic[T]):
     async def __aiter__(self) -> AsyncIterator[T]:
         try:
             while True:
+                for item in self._ready():
+                    yield item
                 try:
                     item = await wait(self._advance())
                 except StopAsyncIteration:

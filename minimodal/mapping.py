@@ -70,7 +70,7 @@ class _MapMethod(Generic[P, R]):
             self._function, source, dict(kwargs), order_outputs, return_exceptions
         )
         run.total = _total(inputs)
-        return BothIterator(run.advance, run.close)
+        return BothIterator(run.advance, run.close, run.ready)
 
     def aio(self, *inputs: Any, **options: Any) -> BothIterator[R]:
         """For `async for result in f.map.aio(...)`; inputs may be async iterables too."""
@@ -242,6 +242,12 @@ class _MapRun(Generic[R]):
         if not self._begun:
             name = self._function.name
             warn_unused(f"{name}.map()", f"a for-loop, list(), or {name}.for_each()")
+
+    def ready(self) -> Iterator[R]:
+        """The results that need no wait."""
+        while (outcome := self._next_outcome()) is not None:
+            self._taken += 1
+            yield self._value(outcome)
 
     async def advance(self) -> R:
         self._begun = True
