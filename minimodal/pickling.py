@@ -91,13 +91,16 @@ def _apart(value: Any) -> Any:
         bulky = type(value) in _BULKY and len(value) >= OUT_OF_BAND_BYTES
         return _Bulk(value) if bulky else value
     is_call = len(value) == 2 and type(value[0]) is tuple and type(value[1]) is dict
-    looked_at = value[:FEW]
     if is_call:
         looked_at = (*value[0], *value[1].values()) if value[1] else value[0]
-    found = [e for e in looked_at if type(e) in _BULKY and len(e) >= OUT_OF_BAND_BYTES]
-    if not found:
+    else:
+        looked_at = value[:FEW]
+    bulks: dict[int, _Bulk] = {}  # by id: what is there twice travels once
+    for each in looked_at:
+        if type(each) in _BULKY and len(each) >= OUT_OF_BAND_BYTES:
+            bulks[id(each)] = _Bulk(each)
+    if not bulks:
         return value
-    bulks = {id(each): _Bulk(each) for each in found}  # what is there twice travels once
     if not is_call:
         return tuple(bulks.get(id(each), each) for each in value)
     args, kwargs = value

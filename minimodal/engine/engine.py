@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -54,7 +55,7 @@ from .tally import Tally
 from .tenants import Tenants
 from .terminal import Terminal
 from .timetable import Timetable
-from .traces import Traces
+from .traces import TRACING, Traces
 from .tunnels import TunnelOps
 from .web import Web
 
@@ -299,7 +300,8 @@ class Engine:
             self._admitted_at = now
         live = self.calls[call.id] = LiveCall(call, pool, self._admitted_at)
         pool.unfinished += 1
-        self.traces.began(live)
+        if TRACING in sys.modules:
+            self.traces.began(live)
         return live
 
     def finish(self, live: LiveCall, outcome: Outcome) -> None:
@@ -336,7 +338,8 @@ class Engine:
     def remember(self, live: LiveCall, outcome: Outcome, now: float) -> None:
         """Note how a call ended, for people: the last ones, traces and counts."""
         self.recent.append(ended(live, outcome, now))
-        self.traces.ended(live, outcome, now)
+        if self.traces.spans:
+            self.traces.ended(live, outcome, now)
         begun = live.started_at if live.attempts or live.slot or outcome.attempts else None
         live.pool.tally.add(outcome.state, now, live.queued_at, begun)
 

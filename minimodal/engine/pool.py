@@ -134,6 +134,7 @@ class Pool:
         if queue:
             self.reclaim()
         open_slots: list[tuple[int, int, Slot]] | None = None
+        depth = self._depth
         while queue:
             if gathering is not None and not gathering.is_due(queue):
                 break
@@ -153,7 +154,7 @@ class Pool:
                 self.give(live, slot)
             if self.spec.single_use:
                 open_slots = None
-            elif slot.load < self._depth:
+            elif slot.load < depth:
                 heapreplace(open_slots, (slot.load, order, slot))
             else:
                 heappop(open_slots)
@@ -278,7 +279,8 @@ class Pool:
         self.left(live)
         self.engine.logs.end_call(self.name, slot.session.id, live.call.id)
         now = self.engine.clock.monotonic()
-        slot.session.became_idle(self.engine.loop.time())
+        if not slot.load:
+            slot.session.became_idle(self.engine.loop.time())
         if len(slot.session.slots) > 1:
             slot.session.take_back_lent()
         if why is None and failure is None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("minimodal.engine")
 
+TRACING = "opentelemetry.trace"  # the module that a program has loaded if it traces
 MAX_SPANS = 100_000  # calls that are traced at one time; others have no span
 
 
@@ -51,16 +52,16 @@ class Traces:
     def __init__(self, engine: Engine) -> None:
         # Once for all: a clock that is set meanwhile must not tear a span apart.
         self._offset = engine.clock.now() - engine.loop.time()
-        self._spans: dict[str, Any] = {}  # of calls that have not ended
+        self.spans: dict[str, Any] = {}  # of calls that have not ended
 
     @_harmless
     def began(self, live: LiveCall) -> None:
-        api: Any = sys.modules.get("opentelemetry.trace")
-        if not _loaded(api) or len(self._spans) >= MAX_SPANS:
+        api: Any = sys.modules.get(TRACING)
+        if not _loaded(api) or len(self.spans) >= MAX_SPANS:
             return
         call, pool = live.call, live.pool
         # Only what is known of the call decides: whatever span this loop has is not its parent.
-        parent = self._spans.get(call.parent or "", api.INVALID_SPAN)
+        parent = self.spans.get(call.parent or "", api.INVALID_SPAN)
         span = _tracer(api).start_span(
             f"{pool.name}.{call.method}" if call.method else pool.name,
             context=api.set_span_in_context(parent, _empty_context()),
@@ -74,21 +75,21 @@ class Traces:
             },
         )
         if span.is_recording():
-            self._spans[call.id] = span
+            self.spans[call.id] = span
 
     @_harmless
     def retried(self, live: LiveCall, failure: Failure) -> None:
         """An attempt has failed that is not the last."""
-        span = self._spans.get(live.call.id) if self._spans else None
+        span = self.spans.get(live.call.id) if self.spans else None
         if span is not None:
             span.add_event("attempt failed", _failure(failure))
 
     @_harmless
     def ended(self, live: LiveCall, outcome: Outcome, now: float) -> None:
-        span = self._spans.pop(live.call.id, None) if self._spans else None
+        span = self.spans.pop(live.call.id, None) if self.spans else None
         if span is None:
             return
-        api: Any = sys.modules["opentelemetry.trace"]
+        api: Any = sys.modules[TRACING]
         begun = live.started_at if live.container else now
         cold = min(live.cold, max(0.0, begun - live.queued_at))
         steps = [("queued", live.queued_at, begun - cold)]
