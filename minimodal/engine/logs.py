@@ -41,21 +41,26 @@ class LogLines:
     def add(self, function: str, container: str, call: str, stream: str, text: str) -> None:
         key = (container, call, stream)
         text = self._partial.pop(key, "") + text
-        *lines, rest = text.split("\n")
+        whole, newline, rest = text.rpartition("\n")
         if len(rest) > MAX_LINE:
             # A value that goes on in the next piece must not be cut: its beginning waits there.
             mask = self._masks.get(container, NOTHING)
             keep = mask.span - 1 if mask else 0
             rest = mask.text(rest)
             cut = max(len(rest) - keep, 0)
-            lines.append(rest[:cut])
-            rest = rest[cut:]
+            whole, newline, rest = whole + newline + rest[:cut], "\n", rest[cut:]
         if rest:
             self._partial[key] = rest
-        allowed = self._allow(container, len(lines))
-        for line in lines[:allowed]:
+        if not newline:
+            return
+        count = whole.count("\n") + 1
+        allowed = self._allow(container, count)
+        lines = whole.split("\n", allowed)  # no further: of a flood most is dropped
+        dropped = lines.pop() if allowed < count else ""
+        for line in lines:
             self._publish(function, container, call, stream, line)
-        self._count_dropped(function, container, sum(map(len, lines[allowed:])), allowed > 0)
+        nbytes = len(dropped) - dropped.count("\n")
+        self._count_dropped(function, container, nbytes, allowed > 0)
 
     def end_call(self, function: str, container: str, call: str) -> None:
         """The call has ended: what it left without a newline is a line too."""
