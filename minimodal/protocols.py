@@ -159,3 +159,7 @@ class Backend(Protocol):
         equivalent). Raises RuntimeUnavailable, BuildError (image gone) or LaunchError.
         """
         ...
+
+    def note_python(self, image: ImageRef, version: str) -> None:
+        """A container of the image has said which Python it runs, such as "3.12"."""
+        ...

@@ -107,6 +107,9 @@ class BubblewrapBackend:
     def file_owner(self) -> int | None:
         return None if self._identity.own_files else self._identity.host_uid
 
+    def note_python(self, image: ImageRef, version: str) -> None:
+        """Its interpreter is one of this machine, and was known before."""
+
     def describe(self) -> Capabilities:
         by_group = self._groups.controllers
         uid = self._identity.host_uid

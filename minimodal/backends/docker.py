@@ -26,8 +26,9 @@ from minimodal.layers import ImageSpec
 from minimodal.protocols import ProtocolFactory, Report
 from minimodal.types import Capabilities, ContainerSpec, ImageRef, new_id
 
-from .bundle import SOCKET_DIRECTORY, agent_command, packages
+from .bundle import SOCKET_DIRECTORY, agent_command
 from .docker_api import DockerApi
+from .docker_bytecode import ImageBytecode
 from .docker_connect import open_first
 from .docker_container import DockerContainer
 from .docker_errors import launch_error
@@ -100,6 +101,7 @@ class DockerBackend:
             objects=options.objects,
             local=self._local,
         )
+        self._bytecode = ImageBytecode(api, home, containers, tasks)
         self._settings = network_settings(os.environ)
         self._sockets = SocketDirectories(home, owner.engine)
 
@@ -206,10 +208,14 @@ class DockerBackend:
         if self._local:
             binds.insert(0, Bind(str(directory), SOCKET_DIRECTORY))
         if spec.command is None:
-            binds += [Bind(str(path), target) for path, target in packages(self._home)]
+            ours = self._bytecode.packages(spec.image)
+            binds += [Bind(str(path), target) for path, target in ours]
         for mount in spread(resolve_mounts(self._home, (*spec.image.mounts, *spec.mounts))):
             binds.append(Bind(str(mount.source), mount.target, mount.read_only))
         return binds
+
+    def note_python(self, image: ImageRef, version: str) -> None:
+        self._bytecode.note(image, version)
 
     def prepare(self) -> None:
         """What saves the first container time."""

@@ -105,6 +105,9 @@ class ProcessBackend:
     def file_owner(self) -> int | None:
         return None  # volumes cannot be mounted here
 
+    def note_python(self, image: ImageRef, version: str) -> None:
+        """Its interpreter is one of this machine, and was known before."""
+
     def describe(self) -> Capabilities:
         by_group = self._groups.controllers
         return Capabilities(

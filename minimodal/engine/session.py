@@ -185,6 +185,7 @@ class Session:
             case "supervisor" if self._supervisor is None:
                 self._supervisor = peer
                 self.mute = False
+                self.pool.engine.backend.note_python(self.image, str(hello["python"]))
                 peer.on_frame = self._on_frame
                 peer.on_lost = self._on_supervisor_lost
                 peer.send(Kind.START, 0, *start_frame(self))

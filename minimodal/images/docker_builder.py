@@ -265,9 +265,7 @@ class DockerBuilder:
         """Make the lowest layer of an image from what others have made."""
         words = describe(step.layer) + (f" + Python {version}" if version else "")
         if version is None:
-            async with self._containers.stopped(image) as stopped:
-                await stopped.put(open_root())
-                await stopped.commit(repository(step.digest), words)
+            await self._begin_as_it_is(image, step, words, report)
             return
         self._require_local()
         network = build_network(self._host_env)
@@ -279,6 +277,17 @@ class DockerBuilder:
                 await container.run(run, {**commands.ENV, **network.env}, report)
             await container.put(open_root())
             await container.commit(repository(step.digest), words)
+
+    async def _begin_as_it_is(self, image: str, step: Step, words: str, report: Report) -> None:
+        try:
+            async with self._containers.running(image, (), host_network=False) as container:
+                await container.run(commands.compile_library(), {}, report)
+                await container.put(open_root())
+                await container.commit(repository(step.digest), words)
+        except StepFailed:  # it has no shell, for instance: what cannot run can still be copied
+            async with self._containers.stopped(image) as container:
+                await container.put(open_root())
+                await container.commit(repository(step.digest), words)
 
     def _require_local(self) -> None:
         if not self._local:

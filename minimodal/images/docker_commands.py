@@ -109,9 +109,28 @@ def run_function(layer: RunFunction, command: Sequence[str]) -> list[Run]:
     return [Run([*OPEN_TO_ALL, *command], f"run_function({layer.name})")]
 
 
+_COMPILE_LIBRARY = """
+import compileall, importlib.util, json, os, re, sys
+if not os.path.exists(importlib.util.cache_from_source(json.__file__)):
+    left_out = re.compile("/(test|tests|idlelib|lib2to3|turtledemo|ensurepip|[a-z]+-packages)/")
+    compileall.compile_dir(os.path.dirname(os.__file__), quiet=2, rx=left_out, workers=0)
+"""
+
+
+def compile_library() -> Run:
+    """The bytecode of the standard library, which official Python images lack: containers cannot
+    keep theirs, and each start would take 0.2 s longer."""
+    find = 'command -v python3 >/dev/null || exit 0; exec python3 -I -S -B -c "$1"'
+    return Run(["sh", "-c", find, "sh", _COMPILE_LIBRARY], "compile the standard library")
+
+
 def add_python(version: str) -> list[Run]:
     """A standalone interpreter beside whatever the image has; first on the usual PATH."""
-    env = {"UV_PYTHON_INSTALL_DIR": PYTHONS, "UV_PYTHON_PREFERENCE": "only-managed"}
+    env = {
+        "UV_PYTHON_INSTALL_DIR": PYTHONS,
+        "UV_PYTHON_PREFERENCE": "only-managed",
+        "UV_COMPILE_BYTECODE": "1",  # of the standard library: containers cannot keep theirs
+    }
     install = [UV, "python", "install", *uv.PLAIN, "--no-bin", version]
     link = (
         f"found=$({UV} python find {version}) && mkdir -p /usr/local/bin && "

@@ -284,6 +284,25 @@ def test_a_failing_dockerfile_instruction_is_named() -> None:
     on_bench(body)
 
 
+def test_the_standard_library_has_bytecode_though_the_base_has_none() -> None:
+    """Official Python images have none, and a container cannot keep what it compiles."""
+
+    async def body(bench: Bench) -> None:
+        bare = f"FROM python:3.11-slim\nRUN find / -xdev -name '*.pyc' -delete # {os.urandom(4).hex()}\n"
+        code = "import json, os; engine.sendall(str(os.path.exists(json.__spec__.cached)).encode())"
+        assert await bench.output(bench.own(ImageSpec((Dockerfile(bare),))), code) == "True"
+
+    on_bench(body)
+
+
+def test_a_base_in_which_nothing_runs_is_taken_as_it_is() -> None:
+    async def body(bench: Bench) -> None:
+        spec = bench.own(ImageSpec((Dockerfile("FROM scratch\nENV KEPT=yes\n"),)))
+        assert ("KEPT", "yes") in (await bench.backend.build(spec, bench.lines.append)).env
+
+    on_bench(body)
+
+
 def test_a_function_runs_at_build_time_and_its_files_are_writable() -> None:
     async def body(bench: Bench) -> None:
         def download(text: str) -> None:

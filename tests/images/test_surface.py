@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +70,15 @@ def test_from_registry_add_python(lab: Lab, other_python: HostPython, downloads:
     image = Image.from_registry(tag, add_python=other_python.minor, force_build=True)
     code = "import six, sys; seen = '%d.%d' % sys.version_info[:2]"
     assert lab.see(image.env(LAB=lab.unique).pip_install("six"), code) == other_python.minor
+    deadline = time.monotonic() + 30  # our own packages are compiled for it meanwhile
+    while not all(lab.see(image, COMPILED)):
+        assert time.monotonic() < deadline
+
+
+COMPILED = """
+import json, os, minimodal.wire
+seen = [os.path.exists(module.__spec__.cached) for module in (json, minimodal.wire)]
+"""
 
 
 @pytest.fixture
