@@ -39,6 +39,7 @@ INPUTS_HELD = 1000  # waiting calls of one function whose small inputs are in me
 TAKE_OVER_INTERVAL = 3.0  # seconds between looks for calls of engines that died
 RECORD_AGAIN = 1.0  # seconds after which what could not be recorded is tried again
 POLL_INTERVAL = 0.1  # seconds between looks at a call that another engine runs
+STOPPED_WITHIN = 3.0  # seconds for what runs to be interrupted, or killed, at the end
 EXPIRE_INTERVAL = 3600.0
 
 
@@ -366,6 +367,7 @@ class Durable:
             live.pool.withdraw(live)
         for session in sessions:
             session.request_stop()
-        for session in sessions:
-            await session.gone.wait()
+        with anyio.move_on_after(STOPPED_WITHIN):  # @exit may take longer
+            for session in sessions:
+                await session.gone.wait()
         await self.store.recovery.hand_back([live.call.id for live in calls])
