@@ -165,8 +165,7 @@ class DockerBackend:
             network=network,
             gpu=has_gpu(self._api.info),
         )
-        relayed = not self._local and spec.command is None
-        if relayed:
+        if not self._local:
             request |= STDIN_UNTIL_DEATH
         name = NAME + spec.id
         try:
@@ -175,7 +174,7 @@ class DockerBackend:
                 spec,
                 await self._api.create(name, request),
                 self._tasks,
-                relay_to=directory / SOCKET_NAME if relayed else None,
+                relay_to=None if self._local else directory / SOCKET_NAME,
                 local=self._local,
             )
             if not self._local:

@@ -65,7 +65,11 @@ class DockerContainer:
         return self._reason
 
     async def kill(self) -> None:
-        await self._api.kill(self.docker_id)
+        """Where the engine refuses or is away, the removal that follows, which is repeated, ends it."""
+        try:
+            await self._api.kill(self.docker_id)
+        except DockerFailure as error:
+            log.info("container %s was not killed: %s", self.id, error)
 
     def oom_kills(self) -> int:
         """Its agent sees the counter itself, and says so with each process that ends."""
@@ -142,6 +146,8 @@ class DockerContainer:
             tail = self._tails.setdefault(message[0], bytearray())
             tail += message[1][-TAIL_BYTES:]
             del tail[:-TAIL_BYTES]
+        if relay is not None:
+            await relay.aclose()
 
     async def _find_reason(self) -> ExitReason:
         try:

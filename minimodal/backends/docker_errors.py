@@ -13,7 +13,10 @@ def launch_error(spec: ContainerSpec, failure: DockerFailure, api: DockerApi) ->
     """Why a container did not start."""
     words = str(failure)
     if failure.status == 0:
-        return RuntimeUnavailable(words)
+        return RuntimeUnavailable(
+            f"no container of {spec.label} can start until the Docker engine answers again, so see "
+            f"whether it runs: {words}"
+        )
     if failure.status == 404 and "no such image" in words.lower():
         return BuildError(
             f"the image {spec.image.name} of {spec.label} is gone from the Docker engine. "

@@ -60,6 +60,11 @@ class Relay:
             del self._unread[:end]
             await self._take(number, piece)
 
+    async def aclose(self) -> None:
+        """The stream has ended, perhaps because the engine has: nobody need wait for its silence."""
+        for sock in [*self._sockets.values()]:
+            await sock.aclose()
+
     async def _take(self, number: int, piece: bytes) -> None:
         sock = self._sockets.get(number)
         if not piece:

@@ -26,12 +26,21 @@ LENGTH = struct.Struct(">I")  # of each piece that follows
 FRAME = struct.Struct(">BI")  # what a pty reads: kind, length of what follows
 INPUT, RESIZE = 0, 1
 SIZE = struct.Struct(">HH")  # rows, columns
+GREETING = struct.pack("<II", 1, 1) + b"+"  # opens a connection, in the words of agent/relay.py
 
 
 def keep(request: dict[str, Any]) -> int:
-    """Stay until the engine at the other end of the container's socket is gone, however it ended."""
+    """Stay until the engine at the other end of the container's socket is gone, however it ended.
+
+    One on another machine can put no socket here: it is at the other end of stdin and stdout.
+    """
+    path = os.environ.get("MINIMODAL_SOCKET") or request["socket"]
+    if not os.path.exists(path):
+        write_all(1, GREETING)
+        os.read(0, CHUNK)  # its end of the connection, or that of stdin where it died
+        return 0
     engine = socket.socket(socket.AF_UNIX)
-    engine.connect(os.environ.get("MINIMODAL_SOCKET") or request["socket"])
+    engine.connect(path)
     while engine.recv(CHUNK):
         pass
     return 0

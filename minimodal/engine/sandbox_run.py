@@ -82,6 +82,7 @@ class SandboxRun:
         engine, spec = self._engine, self.spec
         engine.planner.reserve(self.id, spec.resources)
         started = False
+        failure: Error | OSError | None = None
         try:
             async with AsyncExitStack() as stack:
                 given = await stack.enter_async_context(
@@ -90,11 +91,17 @@ class SandboxRun:
                 launched = engine.backend.launch(self._container_spec(given.mounts), self._accept)
                 self._container = await stack.enter_async_context(launched)
                 async with anyio.create_task_group() as self._tasks:
-                    await self._open(self._container)
-                    started = True
-                    task_status.started()
-                    await self._last()
+                    try:
+                        await self._open(self._container)
+                    except (Error, OSError) as error:  # raised below: the group would wrap it
+                        failure = error
+                    else:
+                        started = True
+                        task_status.started()
+                        await self._last()
                     self._tasks.cancel_scope.cancel()
+                if failure is not None:
+                    raise failure
         except (Error, OSError) as error:
             if not started:
                 raise

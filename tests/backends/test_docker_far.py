@@ -95,6 +95,23 @@ def test_directories_of_the_image_stay_as_they_are(tmp_path: Path) -> None:
         assert modes.remote() == ["given", "given", "0o41777", "0o120777", "0o40755"]
 
 
+def test_a_sandbox_with_processes_files_and_a_way_in() -> None:
+    command = ("python3", "-m", "http.server", "8000")
+    box = minimodal.Sandbox.create(*command, unencrypted_ports=[8000], timeout=120)
+    process = box.exec("sh", "-c", "cat; exit 3")
+    process.stdin.write("given")
+    process.stdin.write_eof()
+    process.stdin.drain()
+    assert (process.stdout.read(), process.wait()) == ("given", 3)
+    with box.open("/tmp/word", "w") as file:
+        file.write("kept")
+    with box.open("/tmp/word") as file:
+        assert file.read() == "kept"
+    assert box.tunnels()[8000].port
+    box.terminate()
+    box.wait(raise_on_termination=False)
+
+
 def test_what_such_an_engine_cannot_do_is_said() -> None:
     app = minimodal.App("far")
     volume = minimodal.Volume.from_name("far", create_if_missing=True)

@@ -236,3 +236,21 @@ def test_f58_the_news_of_an_end_survive_a_cut_connection(monkeypatch: pytest.Mon
         assert await output_of(backend, "engine.sendall(b'!')") == "!"
 
     with_rule(monkeypatch, once("POST .*/wait", CUT, times=2), body)
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("action", [CUT, refusal(500, "cannot kill")])
+def test_a_kill_that_the_engine_refuses_is_left_to_the_removal(
+    monkeypatch: pytest.MonkeyPatch, action: Answer
+) -> None:
+    """Raised, it ended the platform with all its calls: in the session's task group nobody caught it."""
+
+    async def body(backend: DockerBackend) -> None:
+        peer = Peer()
+        code = HELLO + "while engine.recv(100): pass\n"
+        async with backend.launch(spec(code, block_network=True), lambda: peer) as container:
+            await peer.heard.wait()
+            await container.kill()
+        assert await none_left(backend)
+
+    with_rule(monkeypatch, once("POST .*/kill", action, times=9), body)

@@ -84,3 +84,19 @@ async def test_what_comes_after_the_engine_hung_up(
         assert await container.hears() == piece(9)
     container.close()
     (scratch / "relay.sock").unlink()
+
+
+async def test_a_stream_that_ends_ends_its_connections(scratch: Path) -> None:
+    container = Container()
+    listener = await anyio.create_unix_listener(scratch / "relay.sock")
+    async with listener, anyio.create_task_group() as tasks:
+        relay = Relay(cast(Stream, container), scratch / "relay.sock", tasks)
+        await relay.feed(piece(1, b"hello"))
+        stream = await accepted(listener)
+        assert await stream.receive() == b"hello"
+        await relay.aclose()
+        with anyio.fail_after(10), pytest.raises(anyio.EndOfStream):
+            await stream.receive()
+        await stream.aclose()
+    container.close()
+    (scratch / "relay.sock").unlink()

@@ -16,6 +16,7 @@ from minimodal.errors import (
     AlreadyExistsError,
     ConflictError,
     InvalidError,
+    LaunchError,
     NotFoundError,
     ResourceExhaustedError,
     SandboxTerminatedError,
@@ -35,6 +36,16 @@ def test_its_command_runs_and_ends_it() -> None:
     assert (box.returncode, box.poll(), box.stderr.read()) == (3, 3, "")
     with pytest.raises(SandboxTerminatedError, match="its command has ended"):
         box.exec("true")
+
+
+def test_one_that_does_not_start_says_so_without_a_traceback_of_ours(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ends = ("python3", "-c", "raise SystemExit(4)")
+    monkeypatch.setattr("minimodal.backends.inner_tool.keeper", lambda python: ends)
+    with pytest.raises(LaunchError, match="its container ended: it exited with code 4"):
+        Sandbox.create()
+    assert "Traceback" not in caplog.text
 
 
 def test_output_that_nobody_has_read_is_there_after_the_end() -> None:
