@@ -1,8 +1,8 @@
 """What a container needs of ours: the packages `minimodal` and `cloudpickle`, and how to start them.
 
 Owns a copy of the two under the home: compiled, because a container cannot write bytecode beside
-read-only sources (measured: 200 ms for each start without), and of one state, whatever an installer
-does to the originals meanwhile. Nothing else of the engine's environment is visible to user code.
+read-only sources (measured: 200 ms for each start without), and whole, whatever an installer does
+to the originals meanwhile. Nothing else of the engine's environment is visible to user code.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 
 from minimodal import bytecode
@@ -72,7 +71,8 @@ def _bundle(parent: Path) -> Path:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 info = path.stat()
                 shutil.copyfile(path, target)
-                bytecode.write(path, info, target, str(directory / target.relative_to(draft)))
+                if runs_in_containers(target.relative_to(draft)):
+                    bytecode.write(path, info, target, str(directory / target.relative_to(draft)))
         draft.rename(directory)  # atomic: another engine sees the whole bundle or none
     except OSError:
         if not directory.is_dir():
@@ -94,16 +94,26 @@ def compile_for(home: Home, python: str) -> None:
     done = directory / f".compiled-{hashlib.sha256(python.encode()).hexdigest()[:16]}"
     if done.exists():
         return
-    files = [str(path) for name in NAMES for path in _sources(directory / name)]
+    files = [str(f) for f in _sources(directory) if runs_in_containers(f.relative_to(directory))]
     command = [python, "-I", "-S", "-c", _COMPILE, *files]
     subprocess.run(command, capture_output=True, timeout=60, check=False)
     done.touch()
 
 
+def runs_in_containers(path: Path) -> bool:
+    """Rooms 0 and 1: the top level of the package and the agent."""
+    return len(path.parts) == 2 or path.parts[:2] == ("minimodal", "agent")
+
+
+def in_containers(path: str) -> bool:
+    """Whether an agent may need what lies at this path of a container."""
+    inner = path.removeprefix(f"{TARGET}/minimodal/").split("/")
+    ours = path.startswith(f"{TARGET}/minimodal/")
+    return not ours or len(inner) == 1 or inner[0] in ("agent", "__pycache__")
+
+
 def _sources(package: Path) -> Iterator[Path]:
-    """What runs in containers. Of ours that is rooms 0 and 1: the top level and the agent."""
-    found = package.glob("*.py"), (package / "agent").glob("*.py")
-    return (path for path in sorted(chain(*found)) if path.is_file())
+    return (path for path in sorted(package.rglob("*.py")) if path.is_file())
 
 
 def _digest(files: list[tuple[str, Path]]) -> str:

@@ -29,7 +29,7 @@ from minimodal.images.build import StepFailed
 from minimodal.images.docker_step import BuildContainers
 from minimodal.types import ImageRef
 
-from .bundle import NAMES, TARGET, bundle
+from .bundle import NAMES, TARGET, bundle, runs_in_containers
 from .docker_api import DockerApi
 from .docker_requests import DockerFailure
 
@@ -121,7 +121,7 @@ def _directory(plain: Path, image: ImageRef, version: str) -> Path:
 def _archive(plain: Path) -> bytes:
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
-        for path in _sources(plain):
+        for path in filter(runs_in_containers, _sources(plain)):
             tar.add(plain / path, f"{TARGET.lstrip('/')}/{path}")
     return archive.getvalue()
 
@@ -140,9 +140,10 @@ def _keep(plain: Path, image: ImageRef, version: str, said: bytes) -> None:
             place = draft / path
             (place.parent / "__pycache__").mkdir(parents=True, exist_ok=True)
             shutil.copyfile(plain / path, place)
-            name = f"{path.stem}.cpython-{version.replace('.', '')}.pyc"
-            code = found[f"{TARGET}/{path.parent}/__pycache__/{name}"]
-            (place.parent / "__pycache__" / name).write_bytes(code)
+            if runs_in_containers(path):
+                name = f"{path.stem}.cpython-{version.replace('.', '')}.pyc"
+                code = found[f"{TARGET}/{path.parent}/__pycache__/{name}"]
+                (place.parent / "__pycache__" / name).write_bytes(code)
         draft.rename(_directory(plain, image, version))
     except KeyError as missing:
         raise ValueError(f"no bytecode for {missing}") from None

@@ -66,6 +66,6 @@ def capabilities(host: DockerHost, info: Mapping[str, Any], local: bool = True) 
         notes=(
             f"Docker {info.get('ServerVersion')} at {host}",
             f"OCI runtimes: {runtimes}",
-            *(() if local else ("on another machine: files are copied, no volumes, no pip steps",)),
+            *(() if local else ("on another machine: files are copied, no volumes to write to",)),
         ),
     )

@@ -19,7 +19,7 @@ from anyio.abc import SocketStream, TaskGroup
 from minimodal.errors import LaunchError, ProtocolError
 from minimodal.types import ContainerSpec
 
-from .bundle import TARGET
+from .bundle import TARGET, in_containers
 from .docker_requests import Stream
 from .docker_spec import Bind
 
@@ -122,12 +122,17 @@ def copies(spec: ContainerSpec, binds: Iterable[Bind]) -> bytes:
                     "another machine or in a virtual one, which cannot. Run minimodal where the engine "
                     "runs, or use another backend."
                 )
-            tar.add(bind.source, bind.target.lstrip("/"), filter=_readable)
+            tar.add(bind.source, bind.target.lstrip("/"), filter=readable)
     return archive.getvalue()
 
 
-def _readable(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Root's, and for everybody to read: the container's user is another one."""
+def readable(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """Root's, and for everybody to read: the container's user is another one.
+
+    Of our own packages only what an agent runs: each file costs a fraction of a millisecond.
+    """
+    if not in_containers(f"/{member.name}"):
+        return None
     member.uid = member.gid = 0
     member.uname = member.gname = ""
     member.mode |= 0o555 if member.isdir() or member.mode & 0o100 else 0o444

@@ -45,16 +45,12 @@ from .docker_base import pull
 from .docker_commands import Run
 from .docker_dockerfile import build_dockerfile
 from .docker_files import archive, open_root, staging, sweep_staging
+from .docker_given import Given
 from .docker_network_settings import build_network
 from .docker_step import BuildContainers
 from .settings import Settings, image_ref, over, settings_of
 from .shelves import REPOSITORY, docker_record
 from .staging import place
-from .uv import find_uv
-
-UV_CACHE = (
-    "minimodal-uv-cache"  # a volume: as root in a container we could not write the user's own
-)
 
 
 class DockerBuilder:
@@ -151,10 +147,11 @@ class DockerBuilder:
 
     async def _run(self, step: Step, name: str, report: Report) -> None:
         layer, settings = step.layer, settings_of(step.below)
-        self._require_local()
         values = await self._values(layer)
         network = build_network(self._host_env, layer)
         async with self._objects.volumes_for(layer) as volumes:
+            if volumes:
+                self._require_local()
             with staging(self._home, self._containers.engine) as staged:
                 runs = self._runs(layer, settings)
                 await to_thread.run_sync(place, _staged_files(layer), staged)
@@ -167,16 +164,19 @@ class DockerBuilder:
                     **values,
                 }
                 timeout = layer.timeout if isinstance(layer, RunFunction) else 3600.0
-                mounts = [
-                    *self._mounts(layer, staged, volumes),
-                    *(bind.mount() for bind in network.binds),
-                ]
+                given = Given(
+                    [*self._binds(layer, staged, volumes), *network.binds],
+                    uv=isinstance(layer, (PipInstall, UvSync)),
+                    local=self._local,
+                )
                 async with self._containers.running(
-                    _parent_of(step), mounts, host_network=network.needs_host
+                    _parent_of(step), given.mounts, host_network=network.needs_host
                 ) as container:
+                    await given.bring(container, env, report)
                     for run in runs:
                         hidden = tuple(values.values())
                         await container.run(run, env, report, hidden=hidden, timeout=timeout)
+                    await given.take_away(container, report)
                     await container.commit(name, describe(layer))
 
     async def _config(self, name: str) -> Mapping[str, Any]:
@@ -199,16 +199,8 @@ class DockerBuilder:
                 return commands.run_function(layer, argv)
         raise StepFailed(f"{type(layer).__name__} cannot be built here")
 
-    def _mounts(
-        self, layer: Layer, staged: Path, volumes: Sequence[Mount]
-    ) -> list[Mapping[str, Any]]:
-        cache = {
-            "Type": "volume",
-            "Source": UV_CACHE,
-            "Target": commands.CACHE,
-            "VolumeOptions": {"NoCopy": True},
-        }
-        binds = [Bind(find_uv(), commands.UV), Bind(str(staged), commands.STAGED)]
+    def _binds(self, layer: Layer, staged: Path, volumes: Sequence[Mount]) -> list[Bind]:
+        binds = [Bind(str(staged), commands.STAGED)]
         if isinstance(layer, RunFunction):
             blob, sources = inputs_of(self._home, layer)
             binds.append(Bind(str(blob), commands.BLOB))
@@ -219,7 +211,7 @@ class DockerBuilder:
             Bind(str(mount.source), mount.target, mount.read_only)
             for mount in resolve_mounts(self._home, volumes)
         ]
-        return [cache, *(bind.mount() for bind in binds)]
+        return binds
 
     async def _copy(self, layer: CopyFiles, step: Step, name: str) -> None:
         with staging(self._home, self._containers.engine) as directory:
@@ -267,14 +259,16 @@ class DockerBuilder:
         if version is None:
             await self._begin_as_it_is(image, step, words, report)
             return
-        self._require_local()
         network = build_network(self._host_env)
-        mounts = [Bind(find_uv(), commands.UV).mount(), *(b.mount() for b in network.binds)]
+        given = Given(network.binds, uv=True, local=self._local)
+        env = {**commands.ENV, **network.env}
         async with self._containers.running(
-            image, mounts, host_network=network.needs_host
+            image, given.mounts, host_network=network.needs_host
         ) as container:
+            await given.bring(container, env, report)
             for run in commands.add_python(version):
-                await container.run(run, {**commands.ENV, **network.env}, report)
+                await container.run(run, env, report)
+            await given.take_away(container, report)
             await container.put(open_root())
             await container.commit(repository(step.digest), words)
 
@@ -292,9 +286,8 @@ class DockerBuilder:
     def _require_local(self) -> None:
         if not self._local:
             raise StepFailed(
-                "the Docker engine runs on another machine or in a virtual one, and this step needs "
-                "files of this one (uv, its cache). Use Image.from_dockerfile or from_registry, run "
-                "minimodal where the engine runs, or use another backend"
+                "the Docker engine runs on another machine or in a virtual one, which cannot mount "
+                "the volumes of this step. Run minimodal where the engine runs, or use another backend"
             )
 
     async def _values(self, layer: Layer) -> Mapping[str, str]:

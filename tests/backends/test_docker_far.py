@@ -112,6 +112,51 @@ def test_a_sandbox_with_processes_files_and_a_way_in() -> None:
     box.wait(raise_on_termination=False)
 
 
+@pytest.fixture
+def no_indexes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Indexes that are directories of this machine would be copied too: gigabytes, perhaps."""
+    for variable in list(os.environ):
+        if variable.startswith(("PIP_", "UV_")):
+            monkeypatch.delenv(variable)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+
+
+@pytest.mark.usefixtures("no_indexes")
+def test_images_are_built_there() -> None:
+    """What a step takes of this machine is copied there, and stays in no image."""
+    made = str(time.time())
+    image = minimodal.Image.debian_slim().run_commands(f"echo {made} > /made")
+    app = minimodal.App("built")
+
+    @app.function(image=image.run_function(f.notes, args=("noted",)), serialized=True)
+    def looks() -> list[str]:
+        left = [name for name in os.listdir("/") if "minimodal" in name]
+        return [Path("/made").read_text().strip(), Path("/noted").read_text(), *left]
+
+    with app.run():
+        assert looks.remote() == [made, "noted"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_packages_are_installed_there(tmp_path: Path) -> None:
+    """By a uv that pip has installed there."""
+    (tmp_path / "needed.txt").write_text("six\n")
+    image = minimodal.Image.debian_slim().run_commands(f"echo {time.time()}")
+    image = image.pip_install_from_requirements(str(tmp_path / "needed.txt"))
+    app = minimodal.App("installed")
+
+    @app.function(image=image, serialized=True)
+    def looks() -> str:
+        import six
+
+        return str(six.__name__)
+
+    with app.run():
+        assert looks.remote() == "six"
+
+
+@pytest.mark.usefixtures("no_indexes")
 def test_what_such_an_engine_cannot_do_is_said() -> None:
     app = minimodal.App("far")
     volume = minimodal.Volume.from_name("far", create_if_missing=True)
@@ -119,9 +164,11 @@ def test_what_such_an_engine_cannot_do_is_said() -> None:
     @app.function(volumes={"/data": volume}, serialized=True)
     def writes() -> None: ...
 
-    @app.function(
-        image=minimodal.Image.debian_slim().run_commands(f"echo {time.time()}"), serialized=True
+    fills = minimodal.Image.debian_slim().run_function(
+        f.notes, args=("",), volumes={"/data": volume}
     )
+
+    @app.function(image=fills, serialized=True)
     def installs() -> None: ...
 
     with (
