@@ -10,6 +10,7 @@ import os
 import py_compile
 import struct
 import sys
+from contextlib import suppress
 from importlib.util import MAGIC_NUMBER, cache_from_source
 from pathlib import Path
 
@@ -20,18 +21,25 @@ _HEADER = MAGIC_NUMBER + struct.pack("<I8x", 1)
 
 
 def write(original: Path, info: os.stat_result, copy: Path, shown_as: str) -> None:
-    """Write the bytecode of `copy`, of this Python; nothing where the text is no Python.
+    """Write the bytecode of `copy`, of this Python; nothing where the text is no Python, or where
+    there is no room: it only saves time.
 
     Parameters: `info`, of the original before it was copied; `shown_as`, the path that tracebacks
     name where the code is run without being imported.
     """
     target = copy.parent / "__pycache__" / f"{copy.stem}.{sys.implementation.cache_tag}.pyc"
-    target.parent.mkdir(mode=0o755, exist_ok=True)
     code = _compiled(original, info)
-    if code is None:
-        py_compile.compile(str(copy), str(target), shown_as, quiet=2, invalidation_mode=_UNCHECKED)
-    else:
-        target.write_bytes(_HEADER + code)
+    try:
+        target.parent.mkdir(mode=0o755, exist_ok=True)
+        if code is not None:
+            target.write_bytes(_HEADER + code)
+        else:
+            py_compile.compile(
+                str(copy), str(target), shown_as, quiet=2, invalidation_mode=_UNCHECKED
+            )
+    except OSError:
+        with suppress(OSError):
+            target.unlink()  # a part of it would be an error in the container
 
 
 def _compiled(original: Path, info: os.stat_result) -> bytes | None:

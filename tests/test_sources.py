@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.util
 import os
@@ -239,6 +240,17 @@ def seen_by_python(directory: Path) -> tuple[str, str]:
 def test_a_snapshot_has_the_bytecode_of_what_is_loaded(loaded: Path, state: Home) -> None:
     copy = state.sources / snapshot(state, collect(loaded))
     assert seen_by_python(copy) == ("1", "loaded_here")
+
+
+def test_no_room_for_bytecode_is_no_error(
+    loaded: Path, state: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    copy = state.sources / snapshot(state, collect(loaded))
+    assert seen_by_python(copy) == ("1", "")
 
 
 def test_no_bytecode_is_taken_that_may_be_of_other_text(loaded: Path, state: Home) -> None:

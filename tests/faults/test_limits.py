@@ -111,9 +111,9 @@ def test_f42_a_user_callback_blocks(platform: Platform, seen: Seen) -> None:
 
 @pytest.fixture
 def small_home(scratch: Path) -> Iterator[Path]:
-    """A home on a file system of 6 MB."""
+    """A home on a file system of 9 MB."""
     point = Path(tempfile.mkdtemp(prefix="s", dir=scratch))
-    mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(point)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", str(point)]
     if os.getuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("only root can mount a small tmpfs")
     yield point
