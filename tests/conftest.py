@@ -101,6 +101,7 @@ def collected() -> Iterator[None]:
     """What a module forgot to close is reported in that module, not wherever garbage is collected."""
     yield
     gc.collect()
+    gc.freeze()  # what lives on is looked through once, not after each module
 
 
 @pytest.fixture(autouse=True)
