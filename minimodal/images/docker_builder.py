@@ -47,7 +47,7 @@ from .docker_dockerfile import build_dockerfile
 from .docker_files import archive, open_root, staging, sweep_staging
 from .docker_given import Given
 from .docker_network_settings import build_network
-from .docker_step import BuildContainers
+from .docker_step import BuildContainer, BuildContainers
 from .settings import Settings, image_ref, over, settings_of
 from .shelves import REPOSITORY, docker_record
 from .staging import place
@@ -269,19 +269,16 @@ class DockerBuilder:
             for run in commands.add_python(version):
                 await container.run(run, env, report)
             await given.take_away(container, report)
-            await container.put(open_root())
-            await container.commit(repository(step.digest), words)
+            await _commit_base(container, step, words)
 
     async def _begin_as_it_is(self, image: str, step: Step, words: str, report: Report) -> None:
         try:
             async with self._containers.running(image, (), host_network=False) as container:
                 await container.run(commands.compile_library(), {}, report)
-                await container.put(open_root())
-                await container.commit(repository(step.digest), words)
+                await _commit_base(container, step, words)
         except StepFailed:  # it has no shell, for instance: what cannot run can still be copied
             async with self._containers.stopped(image) as container:
-                await container.put(open_root())
-                await container.commit(repository(step.digest), words)
+                await _commit_base(container, step, words)
 
     def _require_local(self) -> None:
         if not self._local:
@@ -306,6 +303,11 @@ class DockerBuilder:
 def repository(digest: str) -> str:
     """The name under which a layer's image is tagged."""
     return f"{REPOSITORY}{digest}"
+
+
+async def _commit_base(container: BuildContainer, step: Step, words: str) -> None:
+    await container.put(open_root())
+    await container.commit(repository(step.digest), words)
 
 
 def _parent_of(step: Step) -> str:
