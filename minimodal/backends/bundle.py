@@ -35,9 +35,11 @@ for path in sys.argv[1:]:
 """
 
 
-def packages(home: Home) -> tuple[tuple[Path, str], ...]:
-    """(directory on the host, absolute target in the container) of both packages: mount read-only."""
-    directory = bundle(home)
+def packages(directory: Path) -> tuple[tuple[Path, str], ...]:
+    """(directory on the host, absolute target in the container) of both packages: mount read-only.
+
+    `directory`: what `bundle` gave, or a copy of it.
+    """
     return tuple((directory / name, f"{TARGET}/{name}") for name in NAMES)
 
 

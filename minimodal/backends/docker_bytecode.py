@@ -29,7 +29,7 @@ from minimodal.images.build import StepFailed
 from minimodal.images.docker_step import BuildContainers
 from minimodal.types import ImageRef
 
-from .bundle import NAMES, TARGET, bundle, runs_in_containers
+from .bundle import TARGET, bundle, packages, runs_in_containers
 from .docker_api import DockerApi
 from .docker_requests import DockerFailure
 
@@ -73,7 +73,7 @@ class ImageBytecode:
             directory = _directory(plain, image, _note(plain, image).read_text())
         except OSError:
             directory = plain
-        return tuple((directory / name, f"{TARGET}/{name}") for name in NAMES)
+        return packages(directory)
 
     def note(self, image: ImageRef, version: str) -> None:
         """The agent in a container of the image runs on this Python."""

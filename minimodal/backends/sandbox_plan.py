@@ -60,7 +60,10 @@ def plan(
     """Reads layers' and mounts' places from disk; raises LaunchError or BuildError if one is gone."""
     image = spec.image
     layers = LayerStore(site.home).stack(image.name) if image.name else ()
-    binds = [*bundle.packages(site.home), (socket_directory, bundle.SOCKET_DIRECTORY)]
+    binds = [
+        *bundle.packages(bundle.bundle(site.home)),
+        (socket_directory, bundle.SOCKET_DIRECTORY),
+    ]
     for layer in layers:
         if interpreter := layer.meta.get("interpreter"):
             bundle.compile_for(site.home, str(interpreter))

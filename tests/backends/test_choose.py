@@ -98,7 +98,7 @@ def test_the_bundle_holds_two_packages_that_start_without_the_environment() -> N
         "minimodal",
     ]
     assert bundle(home) == directory
-    assert [target for _, target in packages(home)] == [
+    assert [target for _, target in packages(bundle(home))] == [
         "/opt/minimodal/minimodal",
         "/opt/minimodal/cloudpickle",
     ]
