@@ -50,13 +50,13 @@ def _compiled(original: Path, info: os.stat_result) -> bytes | None:
         unchanged = stamp(original.stat()) == stamp(info)
     except OSError:
         return None
-    if not unchanged or is_doubtful(info, written):
+    if not unchanged or _is_doubtful(info, written):
         return None
     times = struct.pack("<4xII", int(info.st_mtime) & 0xFFFFFFFF, info.st_size & 0xFFFFFFFF)
     return data[16:] if data[:16] == MAGIC_NUMBER + times else None
 
 
-def is_doubtful(info: os.stat_result, written: float) -> bool:
+def _is_doubtful(info: os.stat_result, written: float) -> bool:
     """Whether the file may have changed since its bytecode was `written` without showing it.
 
     Python compares sizes and whole seconds.
@@ -69,7 +69,7 @@ def forget_doubtful(sources: list[Path]) -> None:
     for source in sources:
         try:
             cached = Path(cache_from_source(str(source)))
-            if is_doubtful(source.stat(), cached.stat().st_mtime):
+            if _is_doubtful(source.stat(), cached.stat().st_mtime):
                 cached.unlink()
         except OSError:
             continue  # it has none, or is gone

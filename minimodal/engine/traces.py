@@ -86,7 +86,7 @@ class Traces:
 
     @_harmless
     def ended(self, live: LiveCall, outcome: Outcome, now: float) -> None:
-        span = self.spans.pop(live.call.id, None) if self.spans else None
+        span = self.spans.pop(live.call.id, None)
         if span is None:
             return
         api: Any = sys.modules[TRACING]
