@@ -134,6 +134,9 @@ class Shop:
 """
 
 
+DECORATED = "bad.py:5" if sys.version_info >= (3, 11) else "bad.py:6"  # as Python counts the line
+
+
 def test_an_endpoint_is_not_run_and_no_choice_beside_a_function(
     program: Program, script: Write
 ) -> None:
@@ -157,7 +160,7 @@ def test_an_endpoint_is_not_run_and_no_choice_beside_a_function(
         (ENDPOINTS, ["bad.py has web endpoints alone", "minimodal serve bad.py"]),
         (HELLO.replace("main(x: int = 7)", "main(x: dict)"), ["annotation of 'x'", "dict"]),
         (HELLO.replace("main(x: int = 7)", "main(**x)"), ["main(**x)"]),
-        (HELLO.replace("function()", "function"), ["needs parentheses", "at:", "bad.py:"]),
+        (HELLO.replace("function()", "function"), ["needs parentheses", "at:", DECORATED]),
         ("from .other import x\n", ["bad.py uses relative imports", "is no package"]),
     ],
 )
