@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -107,7 +108,8 @@ def test_a_sandbox_with_processes_files_and_a_way_in() -> None:
         file.write("kept")
     with box.open("/tmp/word") as file:
         assert file.read() == "kept"
-    assert box.tunnels()[8000].port
+    with urlopen(box.tunnels()[8000].url, timeout=20) as answer:
+        assert answer.status == 200
     box.terminate()
     box.wait(raise_on_termination=False)
 
