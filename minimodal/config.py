@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import readers
 from .errors import InvalidError
@@ -87,8 +87,7 @@ class Config:
         return self.origins.get(name, "default")
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
+class _Source(NamedTuple):
     values: Mapping[str, Any]
     where: str
     spelling: Callable[[str], str] = lambda name: ""  # of a setting's name, behind `where`

@@ -10,7 +10,7 @@ and `L` (the last) as a day of month, `5#2` (the second Friday) as a day of the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .errors import InvalidError
 
@@ -27,8 +27,7 @@ ALIASES = {
 _LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)  # days of each month, in a leap year
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
+class _Field(NamedTuple):
     name: str
     low: int
     high: int

@@ -11,7 +11,6 @@ import inspect
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from .errors import InvalidError
@@ -176,7 +175,7 @@ def labelled(endpoint: WebEndpoint, *names: str) -> WebEndpoint:
     """
     if endpoint.label:
         return endpoint
-    return replace(endpoint, label=slug(names[0] if endpoint.kind == "simple" else "-".join(names)))
+    return endpoint._replace(label=slug(names[0] if endpoint.kind == "simple" else "-".join(names)))
 
 
 def slug(text: str) -> str:

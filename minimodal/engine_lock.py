@@ -15,16 +15,15 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from .clock import Clock, SystemClock
 from .errors import AlreadyExistsError, StateError
 from .home import Home
 
 
-@dataclass(frozen=True, slots=True)
-class EngineInfo:
+class EngineInfo(NamedTuple):
     """A live engine, for people: `minimodal ps`, and the error of a second `minimodal up`."""
 
     id: str
@@ -147,7 +146,7 @@ def _take(path: Path, info: EngineInfo) -> tuple[int, _FileKey]:
             try:
                 fcntl.lockf(fd, fcntl.LOCK_EX)  # waits at most for a sweeper's probe
                 if os.fstat(fd).st_nlink:
-                    os.write(fd, json.dumps(asdict(info)).encode())
+                    os.write(fd, json.dumps(info._asdict()).encode())
                     key = _key(os.fstat(fd))
                     _held[key] = info
                     return fd, key
@@ -217,7 +216,7 @@ def _sole(home: Home, info: EngineInfo) -> Iterator[None]:
             os.close(fd)
             raise _second(home, info, pid) from None
         os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps(asdict(info)).encode(), 0)
+        os.pwrite(fd, json.dumps(info._asdict()).encode(), 0)
         key = _key(os.fstat(fd))
         _held[key] = info
     try:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from .errors import StateError
 
@@ -18,8 +18,7 @@ hosted: Path | None = None
 """What a setting names as the home of the engine in this process: its apps' sources go there too."""
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
+class Home(NamedTuple):
     """The four directories. `runtime` holds sockets and is kept short: a Unix path has 107 bytes."""
 
     config: Path  # config.toml, key file

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 SCHEME = 2  # part of each digest: raised when builders make something else of the same layers
 
 
-@dataclass(frozen=True, slots=True)
-class LocalFile:
+class LocalFile(NamedTuple):
     """A file of the user's that goes into an image. Equal digest, target and mode: equal file."""
 
     target: str  # absolute path in the container
@@ -25,8 +23,7 @@ class LocalFile:
     mode: int = 0o644
 
 
-@dataclass(frozen=True, slots=True)
-class Base:
+class Base(NamedTuple):
     """Start from a registry image. `python`: the minor version wanted; `add_python`: put it there."""
 
     tag: str
@@ -35,8 +32,7 @@ class Base:
     secret: str | None = None  # id: REGISTRY_USERNAME and REGISTRY_PASSWORD for the pull
 
 
-@dataclass(frozen=True, slots=True)
-class PipInstall:
+class PipInstall(NamedTuple):
     """Install Python packages, by name or from requirement files."""
 
     packages: tuple[str, ...] = ()
@@ -51,8 +47,7 @@ class PipInstall:
     secrets: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class UvSync:
+class UvSync(NamedTuple):
     """Install the locked dependencies of a project (not the project itself)."""
 
     project: tuple[LocalFile, ...]  # pyproject.toml and uv.lock
@@ -64,8 +59,7 @@ class UvSync:
     secrets: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class AptInstall:
+class AptInstall(NamedTuple):
     """Install Debian packages."""
 
     packages: tuple[str, ...]
@@ -73,8 +67,7 @@ class AptInstall:
     secrets: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class RunCommands:
+class RunCommands(NamedTuple):
     """Run shell commands."""
 
     commands: tuple[str, ...]
@@ -82,50 +75,43 @@ class RunCommands:
     secrets: tuple[str, ...] = ()  # secret ids: visible to the step, never in the layer
 
 
-@dataclass(frozen=True, slots=True)
-class CopyFiles:
+class CopyFiles(NamedTuple):
     """Put local files into the image."""
 
     files: tuple[LocalFile, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SetEnv:
+class SetEnv(NamedTuple):
     """Set environment variables, for later steps and in containers."""
 
     env: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Workdir:
+class Workdir(NamedTuple):
     """Where later steps and containers run."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class Entrypoint:
+class Entrypoint(NamedTuple):
     """What starts the command of a container."""
 
     command: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Cmd:
+class Cmd(NamedTuple):
     """The command of a container that is given none."""
 
     command: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Shell:
+class Shell(NamedTuple):
     """What runs the commands of later steps."""
 
     command: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Dockerfile:
+class Dockerfile(NamedTuple):
     """Dockerfile instructions on top of the parent, or a whole Dockerfile when it is the first layer."""
 
     text: str
@@ -136,8 +122,7 @@ class Dockerfile:
     secrets: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class RunFunction:
+class RunFunction(NamedTuple):
     """Run a Python function at build time and keep the files that it leaves.
 
     By name, as functions travel (`module`, `sources`; the blob is the pickle of (args, kwargs)), or
@@ -156,8 +141,7 @@ class RunFunction:
     timeout: float = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """What a sandbox left in its files. Made by it, so it cannot be built again."""
 
     id: str
@@ -181,8 +165,7 @@ Layer = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ImageSpec:
+class ImageSpec(NamedTuple):
     """An image: layers to build, files to mount at start, and whether to ignore the cache.
 
     `force_from` is the index of the first layer to rebuild whatever the cache has (None: no such).
@@ -214,7 +197,7 @@ def layer_digest(parent: str, layer: Layer) -> str:
     """sha256 of the parent's digest, the layer's kind and its content; host paths left out."""
     import hashlib  # loads a large library: not in a container, which takes no digests
 
-    content = _without_host_paths(asdict(layer))
+    content = _plain(layer, host_paths=False)
     if isinstance(layer, RunFunction):
         # A cloudpickle's bytes differ from run to run, and the snapshot holds unrelated files too.
         for field in ("blob", "module", "sources", "python"):
@@ -225,15 +208,13 @@ def layer_digest(parent: str, layer: Layer) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _without_host_paths(value: Any) -> Any:
-    if isinstance(value, dict):
-        is_file = value.keys() == {"target", "digest", "source", "mode"}
-        return {
-            k: _without_host_paths(v) for k, v in value.items() if not (is_file and k == "source")
-        }
-    if isinstance(value, (list, tuple)):
-        return [_without_host_paths(v) for v in value]
-    return value
+def _plain(value: Any, host_paths: bool = True) -> Any:
+    if isinstance(value, (Layer, LocalFile)):
+        fields = value._asdict()
+        if isinstance(value, LocalFile) and not host_paths:
+            del fields["source"]
+        return {name: _plain(v, host_paths) for name, v in fields.items()}
+    return [_plain(v, host_paths) for v in value] if isinstance(value, tuple) else value
 
 
 # --- as JSON, for the store and the wire ----------------------------------------------------------
@@ -242,8 +223,8 @@ def _without_host_paths(value: Any) -> Any:
 def encode(spec: ImageSpec) -> dict[str, Any]:
     """The spec as JSON-able data that `decode` takes back."""
     return {
-        "layers": [{"kind": type(layer).__name__} | asdict(layer) for layer in spec.layers],
-        "mounts": [asdict(mount) for mount in spec.mounts],
+        "layers": [{"kind": type(layer).__name__} | _plain(layer) for layer in spec.layers],
+        "mounts": [_plain(mount) for mount in spec.mounts],
         "force_from": spec.force_from,
         "recipe": spec.recipe,
     }

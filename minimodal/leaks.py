@@ -11,14 +11,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 PATIENCE = 3.0  # seconds for what is on its way out: a process being reaped, a thread being joined
 THREADS = "minimodal"  # our threads' names start with it
 
 
-@dataclass(frozen=True, slots=True)
-class Leak:
+class Leak(NamedTuple):
     """One thing left behind. `kind`: calls, containers, processes, threads, files."""
 
     kind: str
@@ -28,8 +27,7 @@ class Leak:
         return f"{self.kind}: {self.what}"
 
 
-@dataclass(frozen=True, slots=True)
-class Belongings:
+class Belongings(NamedTuple):
     """What this process has at one moment."""
 
     leaks: frozenset[Leak]

@@ -8,8 +8,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    NamedTuple,
+    ParamSpec,
+    TypeVar,
+    overload,
+)
 
 from .errors import InvalidError
 
@@ -25,8 +33,7 @@ HOOK = "__minimodal_hook__"
 OBJECT = "__minimodal_object__"  # attribute of an instance: the Obj whose instance it is
 
 
-@dataclass(frozen=True)
-class Hook:
+class Hook(NamedTuple):
     kind: str  # "enter" or "exit"
     snap: bool = False
 

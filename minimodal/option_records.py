@@ -6,11 +6,10 @@ Import them from `minimodal.types`, which loads this module on demand.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RetryPolicy(NamedTuple):
     """Data of `minimodal.Retries`; seconds. See policy.py for the delay's formula."""
 
     max_retries: int = 0
@@ -19,14 +18,12 @@ class RetryPolicy:
     max_delay: float = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Batching:
+class Batching(NamedTuple):
     max_batch_size: int
     wait: float  # seconds that the first member of a batch waits for others
 
 
-@dataclass(frozen=True, slots=True)
-class ScheduleSpec:
+class ScheduleSpec(NamedTuple):
     """Data of `Cron` (expression, timezone) or `Period` (seconds and calendar months)."""
 
     cron: str | None = None
@@ -37,15 +34,13 @@ class ScheduleSpec:
     overlap: bool = False  # a tick runs also while the call of the one before still does
 
 
-@dataclass(frozen=True, slots=True)
-class ClassParameter:
+class ClassParameter(NamedTuple):
     name: str
     type: str  # "str", "int", "bool" or "bytes"
     default: str | None = None  # as text (parameters.py); None: a value must be given
 
 
-@dataclass(frozen=True, slots=True)
-class ClassShape:
+class ClassShape(NamedTuple):
     """What can be said of a class without its code: for those who look it up by name."""
 
     methods: tuple[tuple[str, bool], ...] = ()  # name, whether it is a generator

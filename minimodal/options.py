@@ -68,27 +68,25 @@ class Options(NamedTuple):
 
     def resources(self, base: Resources | None = None) -> Resources:
         """`base` with what is given here. A plain number is a request; only a pair gives a limit."""
-        from dataclasses import replace
 
         from .types import Resources
 
         base = base or Resources()
         if self.cpu is not None:
             cpu, cpu_limit = self.cpu if isinstance(self.cpu, tuple) else (self.cpu, None)
-            base = replace(base, cpu=cpu, cpu_limit=cpu_limit)
+            base = base._replace(cpu=cpu, cpu_limit=cpu_limit)
         if self.memory is not None:
             memory, limit = self.memory if isinstance(self.memory, tuple) else (self.memory, None)
-            base = replace(base, memory=memory, memory_limit=limit)
-        return replace(base, gpu=self.gpu) if self.gpu else base
+            base = base._replace(memory=memory, memory_limit=limit)
+        return base._replace(gpu=self.gpu) if self.gpu else base
 
     def scaling(self, base: Scaling | None = None) -> Scaling:
         """`base` with what is given here. Raises InvalidError for bounds that exclude each other."""
-        from dataclasses import replace
 
         from .types import Scaling
 
         given = {n: getattr(self, n) for n in SCALING_OPTIONS if getattr(self, n) is not None}
-        scaling = replace(base or Scaling(), **given)
+        scaling = (base or Scaling())._replace(**given)
         if scaling.max_containers is not None and scaling.min_containers > scaling.max_containers:
             raise InvalidError(
                 f"min_containers={scaling.min_containers} is more than "

@@ -10,9 +10,8 @@ from __future__ import annotations
 import stat
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from .errors import InvalidError
 from .ignore import Ignore
@@ -37,8 +36,7 @@ class Step(Protocol):
     def layer(self, home: Home | None) -> Layer: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(NamedTuple):
     """A layer that needs no file. `secrets` are asked for their ids when the image is resolved."""
 
     content: Layer
@@ -48,8 +46,7 @@ class Ready:
         return with_secrets(self.content, self.secrets)
 
 
-@dataclass(frozen=True, slots=True)
-class Fixed:
+class Fixed(NamedTuple):
     """A mounted file that was read before: one of an image that came from the engine."""
 
     mount: LocalFile
@@ -58,8 +55,7 @@ class Fixed:
         return [self.mount]
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
+class Copy(NamedTuple):
     """A local file, or a directory, that lies at `target` (absolute) in the container."""
 
     local: Path
@@ -77,8 +73,7 @@ class Copy:
         return [_mounted(self.local, self.target, self.ignore, home)]
 
 
-@dataclass(frozen=True, slots=True)
-class PythonSource:
+class PythonSource(NamedTuple):
     """Local modules and packages by name, found as `import` finds them, without importing them."""
 
     modules: tuple[str, ...]
@@ -106,8 +101,8 @@ def with_secrets(layer: Layer, secrets: tuple[HasSecretId, ...]) -> Layer:
         return layer
     ids = tuple(secret._secret_id() for secret in secrets)
     if isinstance(layer, Base):
-        return replace(layer, secret=ids[0])
-    return replace(layer, secrets=ids)  # type: ignore[arg-type]  # only layers that have the field
+        return layer._replace(secret=ids[0])
+    return layer._replace(secrets=ids)  # type: ignore[call-arg]  # only layers that have the field
 
 
 def recipe_key(parts: Iterable[Any]) -> str:
@@ -118,8 +113,8 @@ def recipe_key(parts: Iterable[Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        named = [(field.name, _plain(getattr(value, field.name))) for field in fields(value)]
+    if hasattr(value, "_asdict"):
+        named = [(name, _plain(v)) for name, v in value._asdict().items()]
         return (type(value).__name__, named)
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
@@ -199,12 +194,12 @@ _METHODS = {
 
 def describe(layer: Layer) -> str:
     """The step in words, as build output and errors show it."""
-    content: dict[str, Any] = {k: v for k, v in asdict(layer).items() if v}
+    content: dict[str, Any] = {k: v for k, v in layer._asdict().items() if v}
     kind = _METHODS.get(type(layer).__name__, type(layer).__name__)
     files = content.get("files") or content.get("requirements")
     if files and "packages" not in content:
         more = f" and {len(files) - 1} more" if len(files) > 1 else ""
-        return f"{kind} {files[0]['target']}{more}"
+        return f"{kind} {files[0].target}{more}"
     for field in ("packages", "commands", "tag", "text", "path", "command", "name"):
         if value := content.get(field):
             text = " ".join(value) if isinstance(value, (list, tuple)) else str(value)

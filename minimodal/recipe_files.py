@@ -11,10 +11,9 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import InvalidError
 from .ignore import FilePatternMatcher, Ignore, ignore_from
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
     from .home import Home
 
 
-@dataclass(frozen=True, slots=True)
-class Requirements:
+class Requirements(NamedTuple):
     """Requirement files, with the files that they name by `-r` and `-c`."""
 
     files: tuple[Path, ...]
@@ -46,16 +44,14 @@ class Requirements:
         def record(path: Path) -> LocalFile:
             return local_file(path, f"/{path.relative_to(common).as_posix()}")
 
-        layer = replace(
-            self.install,
+        layer = self.install._replace(
             requirements=tuple(record(path) for path in roots),
             included=tuple(record(path) for path in beside),
         )
         return with_secrets(layer, self.secrets)
 
 
-@dataclass(frozen=True, slots=True)
-class Pyproject:
+class Pyproject(NamedTuple):
     """The dependencies listed in a pyproject.toml."""
 
     file: Path
@@ -79,11 +75,10 @@ class Pyproject:
                     f"{self.file} has no optional dependencies named {group!r} (it has: {known})"
                 )
             packages += optional[group]
-        return with_secrets(replace(self.install, packages=tuple(packages)), self.secrets)
+        return with_secrets(self.install._replace(packages=tuple(packages)), self.secrets)
 
 
-@dataclass(frozen=True, slots=True)
-class Project:
+class Project(NamedTuple):
     """A uv project: its locked dependencies, not the project itself."""
 
     directory: Path
@@ -103,11 +98,10 @@ class Project:
         if lock.is_file():
             files.append(local_file(_existing(lock), "/uv.lock"))
         frozen = self.sync.frozen and lock.is_file()
-        return with_secrets(replace(self.sync, project=tuple(files), frozen=frozen), self.secrets)
+        return with_secrets(self.sync._replace(project=tuple(files), frozen=frozen), self.secrets)
 
 
-@dataclass(frozen=True, slots=True)
-class DockerStep:
+class DockerStep(NamedTuple):
     """Dockerfile text, or a Dockerfile's path, with the files of its context that it copies."""
 
     text: str | Path
@@ -120,7 +114,7 @@ class DockerStep:
         text = self.text if isinstance(self.text, str) else _existing(self.text).read_text("utf-8")
         if not text.strip():
             raise InvalidError(f"the Dockerfile {self.text} is empty")
-        layer = replace(self.rest, text=text, context=self._files(text))
+        layer = self.rest._replace(text=text, context=self._files(text))
         return with_secrets(layer, self.secrets)
 
     def _files(self, text: str) -> tuple[LocalFile, ...]:

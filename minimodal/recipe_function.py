@@ -13,9 +13,8 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from types import CodeType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import InvalidError
 from .image_arguments import check_remote_path, env_items, secrets_of
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
     from .home import Home
 
 
-@dataclass(frozen=True, slots=True)
-class FunctionStep:
+class FunctionStep(NamedTuple):
     """One `run_function`."""
 
     function: Callable[..., Any]
@@ -41,7 +39,7 @@ class FunctionStep:
         raw, arguments = self.function, (self.args, dict(self.kwargs))
         volumes = tuple((target, volume._volume_id()) for target, volume in self.volumes)
         key = source_key(raw, arguments)
-        layer = replace(self.rest, name=raw.__qualname__, source=key, volumes=volumes)
+        layer = self.rest._replace(name=raw.__qualname__, source=key, volumes=volumes)
         if home is not None:
             layer = self._stored(home, layer)
         return with_secrets(layer, self.secrets)
@@ -57,9 +55,9 @@ class FunctionStep:
             found = collect(module)
             blob = keep_bytes(home, pickle.dumps(arguments, protocol=5))
             sources = snapshot(home, found)
-            return replace(layer, module=found.module, sources=sources, blob=blob)
+            return layer._replace(module=found.module, sources=sources, blob=blob)
         value = dumps_by_value((self.function, *arguments), f"run_function({layer.name})")
-        return replace(layer, blob=keep_bytes(home, bytes(value.data)), python=python_version())
+        return layer._replace(blob=keep_bytes(home, bytes(value.data)), python=python_version())
 
 
 def function_step(

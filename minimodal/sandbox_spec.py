@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import InvalidError
 from .types import Resources, VolumeMount
@@ -12,16 +12,14 @@ MAX_TAGS = 50
 DEFAULT_RESOURCES = Resources()
 
 
-@dataclass(frozen=True, slots=True)
-class Terminal:
+class Terminal(NamedTuple):
     """The size of a pty."""
 
     rows: int = 24
     columns: int = 80
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessSpec:
+class ProcessSpec(NamedTuple):
     """One process inside a sandbox. `tool`: the engine makes the command (see backends/inside.py)."""
 
     command: tuple[str, ...]
@@ -74,8 +72,7 @@ def _seconds(interval_ms: object) -> float:
     return interval_ms / 1000
 
 
-@dataclass(frozen=True, slots=True)
-class SandboxSpec:
+class SandboxSpec(NamedTuple):
     """One sandbox. Without a command it stays until it is terminated, or its time is over."""
 
     app: str | None  # id; None: of no app

@@ -16,12 +16,11 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Set
-from dataclasses import dataclass
 from functools import partial
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import bytecode
 from .errors import InvalidError
@@ -36,8 +35,7 @@ MAX_MOUNT_BYTES = 8 * 1024 * 1024 * 1024
 ROOT = "/root"
 
 
-@dataclass(frozen=True, slots=True)
-class SourceSet:
+class SourceSet(NamedTuple):
     """The files of one script: their path under /root and where they are on the host."""
 
     module: str  # the name under which the container imports the script

@@ -8,14 +8,13 @@ from __future__ import annotations
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from .option_records import Batching, ClassShape, RetryPolicy, ScheduleSpec
 from .types import Payload
 
 
-@dataclass(frozen=True, slots=True)
-class Resources:
+class Resources(NamedTuple):
     """What one container asks for (`cpu`, `memory`) and may use at most (`*_limit`; None: unlimited)."""
 
     cpu: float = 0.125
@@ -26,8 +25,7 @@ class Resources:
     pids_limit: int = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Scaling:
+class Scaling(NamedTuple):
     """Bounds of one function's pool; seconds."""
 
     min_containers: int = 0
@@ -39,8 +37,7 @@ class Scaling:
 _RESOURCES, _RETRIES, _SCALING = Resources(), RetryPolicy(), Scaling()
 
 
-@dataclass(frozen=True, slots=True)
-class ByName:
+class ByName(NamedTuple):
     """The container imports `module` from the source snapshot and takes `qualname` from it."""
 
     module: str
@@ -48,8 +45,7 @@ class ByName:
     sources: str  # digest of the snapshot in Home.sources
 
 
-@dataclass(frozen=True, slots=True)
-class ByValue:
+class ByValue(NamedTuple):
     """The container unpickles the function from a blob; only within one Python minor version."""
 
     blob: str  # digest of the cloudpickle in Home.blobs
@@ -57,16 +53,14 @@ class ByValue:
     sources: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class VolumeMount:
+class VolumeMount(NamedTuple):
     target: str
     volume: str  # volume id
     read_only: bool = False
     sub_path: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class WebEndpoint:
+class WebEndpoint(NamedTuple):
     """How the gateway presents a function. `kind`: fastapi, asgi, wsgi, server, or simple (the seed's)."""
 
     kind: str
@@ -79,8 +73,7 @@ class WebEndpoint:
     startup_timeout: float = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class WebRoute:
+class WebRoute(NamedTuple):
     """Where a request to an endpoint goes: a function's key, and the method of a class."""
 
     key: str
@@ -91,8 +84,7 @@ class WebRoute:
     timeout: float
 
 
-@dataclass(frozen=True, slots=True)
-class FunctionSpec:
+class FunctionSpec(NamedTuple):
     """All that the engine needs to run a function. `key` is what a `Call` names it by."""
 
     app: str  # app id (ephemeral) or deployed name
@@ -131,8 +123,7 @@ class FunctionSpec:
 # --- where calls run ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(NamedTuple):
     """Something of the home that a container sees at `target`.
 
     kind `sources`: name is a snapshot digest. `volume`: name is a volume view. `file`: name is the
@@ -145,8 +136,7 @@ class Mount:
     read_only: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class ImageRef:
+class ImageRef(NamedTuple):
     """A built image, as its backend names it, with what the container start needs from it."""
 
     digest: str
@@ -176,8 +166,7 @@ class ContainerSpec:
     workdir: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ExitReason:
+class ExitReason(NamedTuple):
     """Why a container is gone. `detail` is for the user: the tail of its stderr, the daemon's words."""
 
     code: int | None = None
@@ -203,8 +192,7 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-@dataclass(frozen=True, slots=True)
-class Capabilities:
+class Capabilities(NamedTuple):
     """What a backend isolates and enforces, truthfully. Each text is shown by `minimodal doctor`."""
 
     name: str

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,7 +155,7 @@ def _with_labels(spec: FunctionSpec, app: str) -> FunctionSpec:
     """Endpoints whose label is not given get one: "app-function", or "app-class-method"."""
     web = labelled(spec.web, app, spec.name) if spec.web else None
     methods = tuple((name, labelled(each, app, spec.name, name)) for name, each in spec.web_methods)
-    return replace(spec, web=web, web_methods=methods)
+    return spec._replace(web=web, web_methods=methods)
 
 
 def script_stem() -> str:

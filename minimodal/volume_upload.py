@@ -10,9 +10,8 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from . import context
 from .errors import CallLost, InvalidError, NotRunningError
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
 PIECE_BYTES = 8 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
+class _Item(NamedTuple):
     """One file to be: `source` is a path, an open file, or None for a link or a directory."""
 
     path: str

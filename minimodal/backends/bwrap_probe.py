@@ -12,8 +12,8 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from minimodal.errors import RuntimeUnavailable
 
@@ -23,8 +23,7 @@ OLDEST = (0, 11)
 ELSEWHERE = "or use --backend docker or --backend process"
 
 
-@dataclass(frozen=True, slots=True)
-class Bwrap:
+class Bwrap(NamedTuple):
     """The binary. It may lie where the uid that runs it may not look: root's home, for one. So it is
     executed through a descriptor, and its libraries are loaded through others."""
 
@@ -58,7 +57,7 @@ def opened(bwrap: Bwrap, identity: Identity) -> Iterator[Bwrap]:
         for path in (binary, *sorted(libraries)):
             fds.append(os.open(path, os.O_PATH | os.O_CLOEXEC))
             stack.callback(os.close, fds[-1])
-        yield replace(bwrap, fds=tuple(fds))
+        yield bwrap._replace(fds=tuple(fds))
 
 
 def find_bwrap() -> Bwrap:
@@ -101,7 +100,7 @@ def probe(bwrap: Bwrap, identity: Identity, arguments: Sequence[str]) -> Bwrap:
     if refused is None:
         return bwrap
     if _try(bwrap, identity, arguments) is None:
-        return replace(bwrap, network=False)
+        return bwrap._replace(network=False)
     raise RuntimeUnavailable(f"bubblewrap cannot make a sandbox here: {_explain(refused)}")
 
 

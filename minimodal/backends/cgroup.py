@@ -13,9 +13,9 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 from minimodal.engine_lock import is_alive
 from minimodal.home import Home
@@ -27,8 +27,7 @@ _MARK = "minimodal-"
 _FORGOTTEN_SECONDS = 300
 
 
-@dataclass(frozen=True, slots=True)
-class Hierarchy:
+class Hierarchy(NamedTuple):
     """A directory below which we may make groups, and the controllers that it has."""
 
     version: int
@@ -149,8 +148,7 @@ exec "$@"
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """The groups of one container, one for each hierarchy. Its methods block for a short while."""
 
     paths: tuple[tuple[int, Path], ...]  # (version, directory)

@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import anyio
 
@@ -27,8 +27,7 @@ _CHUNK_BYTES = 64 * 1024
 _DRAIN_SECONDS = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """What to spawn. `env` is the whole environment."""
 
     argv: Sequence[str]

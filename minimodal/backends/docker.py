@@ -10,9 +10,9 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 from anyio.abc import TaskGroup
@@ -55,14 +55,13 @@ from .sockets import SocketDirectories, serve, sweep
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """What of the settings concerns this backend; each may be missing in `config`."""
 
     host: str | None = None  # config.docker_host
     runtime: str | None = None  # config.runtime: for containers that name none
     engine: str | None = None  # config.engine_id: of an engine whose lock is held, see engine_lock
-    objects: Objects = field(default_factory=Objects)  # for build steps
+    objects: Objects = Objects()  # for build steps
 
     @classmethod
     def of(cls, config: Any) -> Options:

@@ -10,15 +10,13 @@ import hashlib
 import json
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from minimodal.errors import RuntimeUnavailable
 
 
-@dataclass(frozen=True, slots=True)
-class Tls:
+class Tls(NamedTuple):
     """Certificates of a TCP engine. A missing file means: the system's, or none."""
 
     directory: Path
@@ -35,8 +33,7 @@ class Tls:
         return context
 
 
-@dataclass(frozen=True, slots=True)
-class DockerHost:
+class DockerHost(NamedTuple):
     """An engine's address and who named it, in words for error messages and `doctor`."""
 
     url: str

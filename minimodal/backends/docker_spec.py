@@ -8,8 +8,7 @@ is not root, unless root's image asks for nothing else.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from minimodal.types import ContainerSpec, Resources
 
@@ -22,8 +21,7 @@ STDIN_UNTIL_DEATH = {"OpenStdin": True, "StdinOnce": True, "AttachStdin": True}
 """Its stdin ends when the engine process that is attached dies: who reads it exits by itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(NamedTuple):
     """Whose containers they are. An engine that finds a dead owner's removes them."""
 
     engine: str
@@ -33,8 +31,7 @@ class Owner:
         return {ENGINE_LABEL: self.engine, HOME_LABEL: self.home}
 
 
-@dataclass(frozen=True, slots=True)
-class Bind:
+class Bind(NamedTuple):
     """A path of this machine inside a container."""
 
     source: str

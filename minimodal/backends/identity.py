@@ -16,8 +16,8 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import anyio
 
@@ -33,8 +33,7 @@ _ROOT_INSIDE = 65534  # root of the host is shown as "nobody", as an ordinary us
 _OTHERS_INSIDE = 100_000
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """The arguments of bwrap that decide it, the descriptors they name, and the uid on the host."""
 
     arguments: tuple[str, ...]

@@ -5,8 +5,8 @@ shown by `docker inspect`. Pure but for looking whether the bundle exists."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from .docker_spec import Bind
 
@@ -21,8 +21,7 @@ def network_variables(host_env: Mapping[str, str]) -> dict[str, str]:
     return {name: host_env[name] for name in names if host_env.get(name)}
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkSettings:
+class NetworkSettings(NamedTuple):
     """Environment and mounts for every container of Docker."""
 
     env: Mapping[str, str]

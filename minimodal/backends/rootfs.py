@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from minimodal.images.layer_store import StoredLayer
 
@@ -23,8 +23,7 @@ PRIVATE = {"tmp": "1777", "root": "0755", "home": "0755", "run": "0755"}
 RESERVED = ("proc", "dev", "sys", "run", "tmp")
 
 
-@dataclass(frozen=True, slots=True)
-class RootFiles:
+class RootFiles(NamedTuple):
     """What a sandbox's files are made of. `upper` is for builds: what is written lands in it."""
 
     layers: Sequence[StoredLayer] = ()  # lowest first
@@ -68,8 +67,7 @@ def arguments(files: RootFiles) -> list[str]:
     return args
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(NamedTuple):
     """Something of the host that is seen at `target`."""
 
     source: str

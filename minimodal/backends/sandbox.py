@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -146,11 +145,11 @@ class Sandbox:
     def _explain(self, reason: ExitReason) -> ExitReason:
         code = reason.code
         if code is not None and 128 < code <= 128 + _LAST_SIGNAL:
-            reason = replace(reason, code=None, signal=code - 128)  # bwrap's way to say it
+            reason = reason._replace(code=None, signal=code - 128)  # bwrap's way to say it
         if reason.signal == signal.SIGKILL and self._group.oom_kills():
-            reason = replace(reason, oom=True)
+            reason = reason._replace(oom=True)
         if reason.detail.startswith(_WENT):
-            reason = replace(reason, passing=True)
+            reason = reason._replace(passing=True)
         return reason
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from minimodal.errors import InvalidError
 from minimodal.home import Home
@@ -31,8 +31,7 @@ WALLS = (*NAMESPACES, "--cap-drop", "ALL", "--new-session")
 MAX_ARGUMENTS = 9000  # bwrap's own limit
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """The options, and the command with the environment that it gets."""
 
     options: tuple[str, ...]
@@ -43,8 +42,7 @@ class Plan:
     gated: bool  # it is a command of the user's, not the agent
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
+class Site(NamedTuple):
     """What all containers of one backend share."""
 
     home: Home

@@ -13,10 +13,9 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .failure import UsageError
 from .parser import Parser
@@ -24,8 +23,7 @@ from .parser import Parser
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(NamedTuple):
     """How one option is read. `word` is its metavariable in the help."""
 
     read: Callable[[str], Any]

@@ -10,9 +10,8 @@ import functools
 import inspect
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from minimodal.app import App
 from minimodal.cls import Cls
@@ -88,8 +87,7 @@ def _parameters(raw: Callable[..., Any]) -> list[inspect.Parameter]:
         return list(inspect.signature(raw).parameters.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """What is to be run. `call` runs it with the arguments that `signature` has."""
 
     name: str
@@ -203,7 +201,7 @@ def _only(script: Script, module: ModuleType) -> Target:
 
 
 def _named(script: Script, module: ModuleType, wanted: str) -> Target:
-    known = {each.name: each for each in reversed(list(_everything(module)))}
+    known: dict[str, Target] = {each.name: each for each in reversed(list(_everything(module)))}
     if wanted in known:
         return known[wanted]
     of_class = [each for name, each in known.items() if name.startswith(f"{wanted}.")]

@@ -189,7 +189,7 @@ async def _open_backend(name: str, config: Any) -> Check:
         module = importlib.import_module(f"minimodal.backends.{name}")
         with anyio.fail_after(PROBE_SECONDS):
             async with module.open_backend(locate_home(config.home), config) as backend:
-                described = asdict(backend.describe())
+                described = backend.describe()._asdict()
         return Check(name, True, "works", described)
     except TimeoutError:
         return Check(name, False, f"it did not answer within {PROBE_SECONDS:.0f} s")

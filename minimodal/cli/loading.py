@@ -10,11 +10,11 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minimodal.bytecode import forget_doubtful
+from minimodal.layers import LocalFile
 
 from .choice import apps_of
 from .failure import show
@@ -75,16 +75,14 @@ def _mounted(app: App) -> Iterator[str]:
     registered = [*app.registered_functions.values(), *app.registered_classes.values()]
     images = {id(image): image for each in registered if (image := each._options.image)}
     for image in [*images.values(), app._default_image()]:
-        yield from _local(asdict(image.spec()))
+        yield from _local(image.spec())
 
 
 def _local(value: Any) -> Iterator[str]:
-    """The host paths in a spec: records of a file's target and source."""
-    if isinstance(value, dict):
-        if value.keys() >= {"target", "source", "mode"}:
-            yield str(value["source"])
-        value = list(value.values())
-    if isinstance(value, list | tuple):
+    """The host paths of the files in a spec."""
+    if isinstance(value, LocalFile):
+        yield value.source
+    elif isinstance(value, tuple):
         for each in value:
             yield from _local(each)
 

@@ -15,15 +15,14 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 from .failure import UsageError, nearest
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(NamedTuple):
     source: str  # a path, or a dotted module name
     target: str  # what stands behind "::", or ""
     is_module: bool
@@ -33,8 +32,7 @@ class Reference:
         return option + self.source + (f"::{self.target}" if self.target else "")
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
+class Script(NamedTuple):
     """A reference whose file was found and read, but not executed."""
 
     reference: Reference

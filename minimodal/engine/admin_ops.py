@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -74,7 +73,7 @@ class AdminOps:
                     {"name": node.name, "cpu": node.cpu, "memory": node.memory}
                     for node in engine.planner.nodes
                 ],
-                "capabilities": asdict(engine.backend.describe()),
+                "capabilities": engine.backend.describe()._asdict(),
             }
         )
 
@@ -112,7 +111,7 @@ class AdminOps:
     def _function_row(self, pool: Pool) -> dict[str, Any]:
         spec = pool.spec
         breaker = pool.breaker.view(self._engine.loop.time())
-        web = {name: asdict(endpoint) for name, endpoint in spec.web_methods}
+        web = {name: endpoint._asdict() for name, endpoint in spec.web_methods}
         return {
             "key": pool.key,
             "app": spec.app,
@@ -130,10 +129,10 @@ class AdminOps:
             "cold_start_seconds": pool.cold_start,
             "max_inputs": spec.max_inputs,
             "timeout": spec.timeout,
-            "scaling": asdict(pool.scaling),
-            "resources": asdict(spec.resources),
-            "schedule": asdict(spec.schedule) if spec.schedule else None,
-            "web": asdict(spec.web) if spec.web else None,
+            "scaling": pool.scaling._asdict(),
+            "resources": spec.resources._asdict(),
+            "schedule": spec.schedule._asdict() if spec.schedule else None,
+            "web": spec.web._asdict() if spec.web else None,
             "web_methods": web,
             "image": spec.image.digest if spec.image else None,
             "breaker": {

@@ -19,9 +19,9 @@ grows by load and shrinks by age can't flap.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
 from math import ceil
+from typing import NamedTuple
 
 from minimodal.types import Resources, Scaling
 
@@ -47,8 +47,7 @@ class ContainerState(Enum):
     )
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerView:
+class ContainerView(NamedTuple):
     """One container as the planner sees it, from the decision to start it until it is gone.
 
     `suspended` calls wait for calls of their own: they ask for no slot, and still keep it busy.
@@ -67,8 +66,7 @@ class ContainerView:
         return self.inputs > 0 or self.suspended > 0
 
 
-@dataclass(frozen=True, slots=True)
-class PoolView:
+class PoolView(NamedTuple):
     """One pool as the planner sees it.
 
     `queued`: waiting calls that the users' quotas would let run (`FairQueue.runnable`).
@@ -87,8 +85,8 @@ class PoolView:
     empty_since: float | None = None
     service_time: float | None = None
     cold_start: float | None = None
-    resources: Resources = field(default_factory=Resources)
-    scaling: Scaling = field(default_factory=Scaling)
+    resources: Resources = Resources()
+    scaling: Scaling = Scaling()
     max_inputs: int = 1
     target_inputs: int | None = None
     may_start: int | None = None

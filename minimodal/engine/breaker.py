@@ -12,8 +12,8 @@ probe's success closes it, its failure opens it for `factor` times as long, at m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 
 class BreakerState(Enum):
@@ -22,8 +22,7 @@ class BreakerState(Enum):
     HALF_OPEN = "half-open"  # one probe may start, or is on its way
 
 
-@dataclass(frozen=True, slots=True)
-class BreakerView:
+class BreakerView(NamedTuple):
     """For errors, `ps` and the dashboard. `retry_in`: seconds until a probe may start."""
 
     state: BreakerState

@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone, tzinfo
 from enum import Enum
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from minimodal.errors import InvalidError
@@ -43,8 +43,7 @@ class Missed(Enum):
     CATCH_UP = "catch up"  # the last of them runs now, once
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(NamedTuple):
     """What to do now.
 
     `tick`: the time of the tick to run, or None. `last`: what to remember as the last tick, whether

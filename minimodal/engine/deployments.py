@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from minimodal import codec
 from minimodal.clock import Clock
@@ -15,8 +15,7 @@ from .batch import Connection, Row
 from .database import Database
 
 
-@dataclass(frozen=True, slots=True)
-class Deployment:
+class Deployment(NamedTuple):
     app: str
     version: int  # 1, 2, …; never used twice
     specs: tuple[FunctionSpec, ...]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from minimodal.codec import from_plain, to_plain
@@ -147,4 +146,4 @@ def changed(
         if name in given:
             fields[name] = given[name]
     chained = hashlib.sha256(f"{spec.variant}{variant}".encode()).hexdigest()[:12]
-    return replace(spec, variant=chained, **fields)
+    return spec._replace(variant=chained, **fields)

@@ -6,7 +6,7 @@ import functools
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import anyio.to_thread
 
@@ -24,8 +24,7 @@ _CHUNK = 500  # rows that one transaction forgets, so that others get their turn
 _DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 
 
-@dataclass(frozen=True, slots=True)
-class Retention:
+class Retention(NamedTuple):
     """How long what is finished is kept; seconds."""
 
     results: float = 7 * 86_400.0  # then reading one raises OutputExpiredError

@@ -6,15 +6,14 @@ Owns the arithmetic of room: what is free, what is promised, what can never fit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from minimodal.types import Resources
 
 _EPSILON = 1e-9  # sums of cpu shares such as 0.1 are not exact
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """A machine's budget: cpus and MiB of memory that containers may ask for in all.
 
     `gpu`: whether who asks for one may run here.

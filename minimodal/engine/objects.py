@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import anyio
 
@@ -24,8 +24,7 @@ from .secrets import Secrets
 from .volumes import Volumes
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(NamedTuple):
     """What a container gets of its function's secrets and volumes."""
 
     variables: dict[str, str]

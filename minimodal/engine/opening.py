@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 import anyio
 
@@ -29,13 +29,15 @@ CHECK_INTERVAL = 2.0  # seconds between two looks at whether we still hold our l
 CLOSE_WITHIN = 10.0  # seconds for the last words to the store
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """What an engine is told. `max_queued`: calls that may wait at one time; None: any number."""
 
     durability: Durability = "normal"
     max_queued: int | None = None
-    retention: Retention = field(default_factory=Retention)
+    retention: Retention = Retention()
+
+
+DEFAULT = Settings()
 
 
 @asynccontextmanager
@@ -44,7 +46,7 @@ async def open_engine(
     nodes: tuple[Node, ...],
     objects: Objects,
     *,
-    settings: Settings = Settings(),  # frozen
+    settings: Settings = DEFAULT,
     check: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Engine]:
     """An engine over an open backend, for the length of the block. Leaving it ends all containers.

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 
@@ -27,12 +26,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("minimodal.engine")
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """Who asks. `session`: the container that asks, None for the user's own process."""
 
     session: Session | None = None
 
+
+USER = Caller()
 
 Fields = Mapping[str, Any]
 """What an operation is asked with, beside its payload; only plain data."""
@@ -70,7 +70,7 @@ class Request:
         fields: Fields,
         payload: Payload,
         answered: Answered,
-        caller: Caller = Caller(),  # frozen
+        caller: Caller = USER,
     ) -> None:
         self._engine = engine
         self._op = op

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from itertools import chain
 from math import ceil
+from typing import NamedTuple
 
 from . import autoscaler
 from .autoscaler import ContainerState, ContainerView, PoolView
@@ -40,8 +41,7 @@ TURN = 1.0
 pool that would have more than its share with one waits as many turns as it would have too much."""
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(NamedTuple):
     pool: str
     node: str
 

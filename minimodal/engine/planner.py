@@ -7,7 +7,6 @@ It sleeps until something changed (a call waits, a container ended) or the plan'
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -61,7 +60,7 @@ class Planner:
         left = {node.name: node for node in self.nodes}
         for name, taken in self._reserved.values():
             node = left[name]
-            left[name] = replace(node, cpu=node.cpu - taken.cpu, memory=node.memory - taken.memory)
+            left[name] = node._replace(cpu=node.cpu - taken.cpu, memory=node.memory - taken.memory)
         return tuple(left.values())
 
     def wake(self) -> None:

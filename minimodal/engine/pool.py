@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heapreplace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from minimodal.errors import CircuitOpen
 from minimodal.policy import delay_before
@@ -38,8 +37,7 @@ PREFETCH_BELOW = 0.002  # seconds of service time under which calls are sent ahe
 MAX_PREFETCH = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """How a variant was made of another pool's function, to be made again of its next version."""
 
     base: str
@@ -447,8 +445,8 @@ class Pool:
         """A newer version takes the new calls; this one finishes those that it has."""
         self.reclaim()
         self.draining = True
-        self.scaling = replace(
-            self.scaling, min_containers=0, buffer_containers=0, scaledown_window=1.0
+        self.scaling = self.scaling._replace(
+            min_containers=0, buffer_containers=0, scaledown_window=1.0
         )
 
     def reopened(self) -> None:
@@ -472,5 +470,5 @@ class Pool:
 def _initial_scaling(spec: FunctionSpec) -> Scaling:
     """A class whose arguments are missing starts nothing by itself; its variants do."""
     if spec.shape is not None and spec.shape.needs_arguments and spec.parameters is None:
-        return replace(spec.scaling, min_containers=0, buffer_containers=0)
+        return spec.scaling._replace(min_containers=0, buffer_containers=0)
     return spec.scaling

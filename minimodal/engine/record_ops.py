@@ -7,7 +7,6 @@ JSON-able; times are seconds since the epoch.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from minimodal.errors import InvalidError
@@ -171,7 +170,7 @@ class RecordOps:
 
 def call_row(info: CallInfo) -> dict[str, Any]:
     """A call as JSON-able fields, as all listings have it."""
-    return {**asdict(info), "state": info.state.value, "durable": True}
+    return {**info._asdict(), "state": info.state.value, "durable": True}
 
 
 def attempt_row(attempt: Attempt) -> dict[str, Any]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from minimodal.engine.blobs import Blobs
 from minimodal.landing import writable
@@ -18,8 +17,7 @@ from minimodal.pickling import OUT_OF_BAND_BYTES
 from minimodal.types import Buffer, Call, CallState, Failure, Payload
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """An unfinished call as the store has it: what a restarted engine goes on from."""
 
     call: Call
@@ -30,8 +28,7 @@ class Stored:
     created: float
 
 
-@dataclass(frozen=True, slots=True)
-class CallInfo:
+class CallInfo(NamedTuple):
     """A call in a listing: no values, so nothing is unpickled or read from blobs."""
 
     id: str
@@ -53,8 +50,7 @@ class CallInfo:
     dead: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One failed attempt."""
 
     number: int
@@ -64,8 +60,7 @@ class Attempt:
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
+class DeadLetter(NamedTuple):
     """A call that failed for good, with what is needed to understand it and to run it again."""
 
     info: CallInfo

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
@@ -37,8 +36,7 @@ MAIN = "main"
 TIMEOUT_CODE, TERMINATED_CODE = 124, 137
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(NamedTuple):
     """How it ended. `state`: exited, timeout, terminated or lost."""
 
     state: str

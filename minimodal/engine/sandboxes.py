@@ -238,9 +238,8 @@ class Sandboxes:
 
 
 def _with_command(spec: SandboxSpec, default: tuple[str, ...]) -> SandboxSpec:
-    from dataclasses import replace
 
-    return spec if spec.main.command else replace(spec, main=replace(spec.main, command=default))
+    return spec if spec.main.command else spec._replace(main=spec.main._replace(command=default))
 
 
 def check_tags(tags: object) -> dict[str, str]:

@@ -13,9 +13,8 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from minimodal.errors import AlreadyExistsError, NotFoundError, StateError
 from minimodal.failpoints import failpoint
@@ -27,8 +26,7 @@ from .file_lock import locked, write_whole
 from .secret_box import VARIABLE, Keys, load_keys, make_keys, save_keys
 
 
-@dataclass(frozen=True, slots=True)
-class SecretRecord:
+class SecretRecord(NamedTuple):
     """The header of a secret's file. `name` None: one that a deployed app gave inline."""
 
     id: str
@@ -213,7 +211,7 @@ class SecretFiles:
 def _load(path: Path) -> tuple[SecretRecord, bytes]:
     try:
         fields = json.loads(path.read_bytes())
-        record = SecretRecord(*(fields[name] for name in SecretRecord.__slots__))
+        record = SecretRecord(*(fields[name] for name in SecretRecord._fields))
         return record, base64.b64decode(fields["box"])
     except (ValueError, KeyError) as error:
         raise StateError(f"the secret's file {path} is damaged; remove it: {error!r}") from error

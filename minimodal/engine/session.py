@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import signal
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
@@ -242,7 +241,7 @@ class Session:
         if self._condemned:
             reason = ExitReason(detail=self._condemned)
         elif reason.signal == signal.SIGKILL and self._ran_out_of_memory():
-            reason = replace(reason, oom=True)
+            reason = reason._replace(oom=True)
         elif fields.get("cut"):
             reason = CUT
         slot = self._slot(frame.seq)

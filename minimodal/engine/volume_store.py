@@ -18,8 +18,8 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from minimodal.errors import NotFoundError, VolumeError
 from minimodal.failpoints import failpoint
@@ -33,8 +33,7 @@ KEEP_SNAPSHOTS = 100
 COLLECT_EVERY = 64  # commits
 
 
-@dataclass(frozen=True, slots=True)
-class VolumeRecord:
+class VolumeRecord(NamedTuple):
     """`name` None: ephemeral, and ends with `engine`."""
 
     id: str
@@ -68,7 +67,7 @@ class VolumeStore:
             raise NotFoundError(f"there is no volume {self.id}: it was deleted") from None
 
     def save(self, record: VolumeRecord) -> None:
-        write_whole(self.directory / "volume.json", json.dumps(asdict(record)).encode())
+        write_whole(self.directory / "volume.json", json.dumps(record._asdict()).encode())
 
     # --- snapshots ---------------------------------------------------------------------------------
 

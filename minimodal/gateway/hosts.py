@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from minimodal.endpoints import match_path
 from minimodal.types import WebRoute
@@ -26,8 +26,7 @@ class Kind(Enum):
     FOREIGN = "foreign"  # a host name that is not ours: DNS rebinding, or a mistake
 
 
-@dataclass(frozen=True, slots=True)
-class Goal:
+class Goal(NamedTuple):
     kind: Kind
     route: WebRoute | None = None
     prefix: str = ""  # of the path form: "/label"

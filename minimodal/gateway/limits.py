@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     header_bytes: int = 64 * 1024  # request line and all headers; above: 431
     header_seconds: float = 10.0  # from the first byte, or the connection, to the last header
     body_bytes: int = 4 << 30  # of a request to an endpoint; above: 413

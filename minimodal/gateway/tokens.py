@@ -14,8 +14,8 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from minimodal.errors import InvalidError, NotFoundError, StateError
 
@@ -25,8 +25,7 @@ PREFIX = "mm"
 _NOBODY = hashlib.sha256(b"nobody").hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """What is on record of one. The secret itself is nowhere."""
 
     id: str
@@ -104,7 +103,7 @@ class TokenFile:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=".tokens-")  # mode 0600
         with os.fdopen(handle, "w") as file:
-            json.dump([asdict(each) for each in tokens], file)
+            json.dump([each._asdict() for each in tokens], file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(name, self._path)

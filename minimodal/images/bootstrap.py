@@ -12,9 +12,8 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from anyio import to_thread
 
@@ -48,8 +47,7 @@ CMD ["python3"]
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Tool:
+class Tool(NamedTuple):
     """What makes a Debian tree, and whether it can do so without being root."""
 
     name: str

@@ -11,7 +11,6 @@ import os
 import platform
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -94,7 +93,7 @@ class BubblewrapBuilder:
         os.utime(self._home.layers / name)  # last use
         env = {"PATH": base_layer.PATH, "VIRTUAL_ENV": base_layer.ENVIRONMENT}
         ref = image_ref(layers, name, base_layer.PYTHON, env.items())
-        return replace(ref, digest=spec.digest)
+        return ref._replace(digest=spec.digest)
 
     def digest_of(self, spec: ImageSpec) -> str:
         """The name of its topmost layer in the store."""

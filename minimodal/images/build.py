@@ -11,9 +11,8 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 
@@ -61,8 +60,7 @@ async def no_volumes(step: str, mounts: Sequence[VolumeMount]) -> AsyncIterator[
     yield ()
 
 
-@dataclass(frozen=True, slots=True)
-class Objects:
+class Objects(NamedTuple):
     """What build steps may use of the home's named objects."""
 
     secrets: Secrets = no_secrets
@@ -80,8 +78,7 @@ class Objects:
         return self.volumes(new_id("build"), [VolumeMount(target, id) for target, id in volumes])
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One layer that is to be made. `parent` is the digest of the nearest layer below with files."""
 
     number: int  # from 1
@@ -186,7 +183,7 @@ class Builder:
         shorter = None if forced else await self._shorter(wanted)
         if shorter is not None:
             report(f"{label}: {len(shorter.entries)} of its packages are there already")
-            step = replace(step, parent=shorter.digest)
+            step = step._replace(parent=shorter.digest)
         await self._timed(step, report, label)
         with suppress(OSError):  # the layer is made; the note only saves time
             growth = shorter.growth + 1 if shorter else 0

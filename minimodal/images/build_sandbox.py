@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from minimodal.backends.host_tree import Overlay, mount_points, overlays
 from minimodal.backends.identity import PREFERRED_UID
@@ -35,8 +36,7 @@ _IDS = 65534  # uids and gids of the host that a build has, where the host has a
 _ROOT_OF_HOST = 65534
 
 
-@dataclass(frozen=True, slots=True)
-class BuildIdentity:
+class BuildIdentity(NamedTuple):
     """Who builds. `uid` is the host's number of the namespace's root; None: the engine's own user."""
 
     arguments: tuple[str, ...] = ()  # of bwrap

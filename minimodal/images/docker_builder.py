@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +91,7 @@ class DockerBuilder:
         found = image_ref(spec, name, commands.PYTHON, _env_of(said).items())
         workdir = found.workdir or said.get("WorkingDir") or None
         self.note_use(found)
-        return replace(found, workdir=None if workdir == "/" else workdir)
+        return found._replace(workdir=None if workdir == "/" else workdir)
 
     def note_use(self, image: ImageRef) -> None:
         """For `minimodal image ls` and `prune`: it was just built, or a container starts with it."""

@@ -4,8 +4,8 @@ but for looking whether a path exists."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from minimodal.backends.docker_spec import Bind
@@ -16,8 +16,7 @@ from .docker_commands import PLACE
 from .index_settings import local_paths, package_environment
 
 
-@dataclass(frozen=True, slots=True)
-class BuildNetwork:
+class BuildNetwork(NamedTuple):
     """`env` can hold passwords: for build steps alone. `proxies` is its part that a Dockerfile may see."""
 
     env: Mapping[str, str]

@@ -12,7 +12,6 @@ import posixpath
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 
 from minimodal.errors import BuildError
 from minimodal.ignore import FilePatternMatcher
@@ -50,7 +49,7 @@ def translate(spec: ImageSpec) -> ImageSpec:
             layers += _layers(layer, tuple(layers))
         else:
             layers.append(layer)
-    return replace(spec, layers=tuple(layers), force_from=force)
+    return spec._replace(layers=tuple(layers), force_from=force)
 
 
 def _layers(dockerfile: Dockerfile, below: tuple[Layer, ...]) -> list[Layer]:
@@ -233,4 +232,4 @@ def _from_context(
                 place = posixpath.join(target, *inside)
             else:
                 place = posixpath.join(target, parts[-1]) if many else target
-        yield replace(file, target=posixpath.normpath(place))
+        yield file._replace(target=posixpath.normpath(place))

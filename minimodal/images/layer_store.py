@@ -17,9 +17,8 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from minimodal.errors import BuildError
 from minimodal.home import Home
@@ -27,8 +26,7 @@ from minimodal.home import Home
 _DRAFT = ".draft-"
 
 
-@dataclass(frozen=True, slots=True)
-class StoredLayer:
+class StoredLayer(NamedTuple):
     """A committed layer. `meta` is the builder's own, JSON-able."""
 
     digest: str
@@ -45,8 +43,7 @@ class StoredLayer:
         return tuple(sorted(entry.name for entry in os.scandir(self.files)))
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """A layer being built. It vanishes unless it is committed within its block."""
 
     path: Path

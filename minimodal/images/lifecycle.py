@@ -7,14 +7,12 @@ goes only when no image needs it. Where layers are and how one is deleted, a `Sh
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from minimodal.errors import ConflictError, InvalidError, NotFoundError
 
 
-@dataclass(frozen=True, slots=True)
-class StoredImage:
+class StoredImage(NamedTuple):
     """A built layer. `size_bytes` is its own, without what lies below it."""
 
     backend: str  # "docker", "bubblewrap" or "process"
@@ -27,8 +25,7 @@ class StoredImage:
     is_top: bool = False  # nothing is built upon it
 
 
-@dataclass(frozen=True, slots=True)
-class Pruned:
+class Pruned(NamedTuple):
     removed: tuple[str, ...]
     freed_bytes: int
 
@@ -50,7 +47,7 @@ async def list_images(shelves: Shelves) -> tuple[StoredImage, ...]:
     """All layers, the most recently used first."""
     found = [image for shelf in shelves for image in await shelf.images()]
     parents = {(image.backend, image.parent) for image in found}
-    tops = [replace(i, is_top=(i.backend, i.digest) not in parents) for i in found]
+    tops = [i._replace(is_top=(i.backend, i.digest) not in parents) for i in found]
     return tuple(sorted(tops, key=lambda image: -image.last_used))
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from minimodal.layers import Layer, PipInstall, layer_digest
 
@@ -18,16 +18,14 @@ MAX_GROWTH = 8  # layers upon each other; then one is made from the start: stack
 MAX_NOTES = 20  # of lists that differ in their packages alone
 
 
-@dataclass(frozen=True, slots=True)
-class PackageList:
+class PackageList(NamedTuple):
     """What a layer installs. Lists with the same key differ in their entries alone."""
 
     key: str
     entries: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
+class Installed(NamedTuple):
     """A layer that has a list; `growth` of its kind lie below it, upon the image's own parent."""
 
     digest: str
@@ -46,8 +44,8 @@ def package_list(parent: str, layer: Layer) -> PackageList | None:
     lines = "\n".join(texts).replace("\\\n", " ").splitlines()
     lines = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     options = " ".join(line for line in lines if line.startswith("-"))
-    rest = replace(
-        layer, packages=(), requirements=(), extra_options=f"{layer.extra_options}\n{options}"
+    rest = layer._replace(
+        packages=(), requirements=(), extra_options=f"{layer.extra_options}\n{options}"
     )
     entries = {*layer.packages, *(line for line in lines if not line.startswith("-"))}
     return PackageList(layer_digest(parent, rest), frozenset(entries))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import anyio
 
@@ -20,8 +20,7 @@ MAX_LINE_BYTES = 8192
 STEP_TIMEOUT = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """What to run. `env` is the whole environment; `hidden` are words that output never shows."""
 
     argv: Sequence[str]

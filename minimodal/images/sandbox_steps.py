@@ -6,8 +6,8 @@ Pure but for staging. `Inside` are the places where the sandbox sees what is our
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from minimodal.layers import (
     CopyFiles,
@@ -53,8 +53,7 @@ for directory, names, files in os.walk(sys.argv[1]):
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """One command; `shown` is how an error names it, `timeout` None the usual one."""
 
     argv: tuple[str, ...]

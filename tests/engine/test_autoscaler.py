@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -34,16 +33,16 @@ def containers(text: str, name: str = "c", **changes: Any) -> tuple[ContainerVie
         view = ContainerView(f"{name}{index}", ContainerState.READY, NOW - 500, node="host")
         match kind:
             case "busy":
-                view = replace(view, inputs=int(number or 1))
+                view = view._replace(inputs=int(number or 1))
             case "suspended":
-                view = replace(view, suspended=1)
+                view = view._replace(suspended=1)
             case "idle":
-                view = replace(view, idle_since=NOW - float(number or 0))
+                view = view._replace(idle_since=NOW - float(number or 0))
             case "starting":
-                view = replace(view, state=ContainerState.STARTING, started=NOW - 0.1)
+                view = view._replace(state=ContainerState.STARTING, started=NOW - 0.1)
             case "retiring":
-                view = replace(view, state=ContainerState.RETIRING, inputs=1)
-        views.append(replace(view, **changes))
+                view = view._replace(state=ContainerState.RETIRING, inputs=1)
+        views.append(view._replace(**changes))
     return tuple(views)
 
 
@@ -136,7 +135,7 @@ def test_room_is_shared_fairly_and_by_weight() -> None:
     hosts = [Node("host", 6.0, 10_000)]
     counts = [each.pool for each in plan(three, hosts, NOW).start]
     assert [counts.count(key) for key in "abc"] == [4, 4, 4]
-    three[2] = replace(three[2], weight=4.0)
+    three[2] = three[2]._replace(weight=4.0)
     counts = [each.pool for each in plan(three, hosts, NOW).start]
     assert [counts.count(key) for key in "abc"] == [2, 2, 8]
 
@@ -160,7 +159,7 @@ def test_an_idle_container_gives_way() -> None:
     needy = pool(key="b", queued=1, waiting_since=NOW)
     first = plan([full, needy], [HOST], NOW)
     assert (first.start, first.stop, first.retire) == ((), ("a0",), ())
-    gone = replace(full, containers=full.containers[1:])
+    gone = full._replace(containers=full.containers[1:])
     assert plan([gone, needy], [HOST], NOW).start == (Start("b", "host"),)
 
 
@@ -183,7 +182,7 @@ def test_between_two_short_calls_a_container_is_kept_for_a_moment() -> None:
     result = plan([loop, needy], [HOST], NOW)
     assert not result.stop
     assert result.wake_at == pytest.approx(NOW + 0.35)
-    waited = replace(needy, waiting_since=NOW - 0.5)
+    waited = needy._replace(waiting_since=NOW - 0.5)
     assert plan([loop, waited], [HOST], NOW).stop == ("a0",)
 
 
@@ -218,11 +217,11 @@ def test_pools_take_turns_where_only_one_fits() -> None:
     holder = pool("busy", key="a", queued=9, resources=all_of_it)
     needy = pool(key="b", queued=1, resources=all_of_it, empty_since=NOW)
     assert plan([holder, needy], [HOST], NOW).retire == ("a0",)
-    fresh = replace(holder, containers=(replace(holder.containers[0], started=NOW - 1),))
+    fresh = holder._replace(containers=(holder.containers[0]._replace(started=NOW - 1),))
     result = plan([fresh, needy], [HOST], NOW)
     assert result.retire == ()
     assert result.wake_at == pytest.approx(NOW - 1 + 3.0)
-    light = replace(needy, weight=0.25)  # it waits as much longer as it has less right to it
+    light = needy._replace(weight=0.25)  # it waits as much longer as it has less right to it
     assert plan([holder, light], [HOST], NOW + 11).retire == ()
     assert plan([holder, light], [HOST], NOW + 12.1).retire == ("a0",)
 
@@ -271,7 +270,7 @@ def test_never_fits(resources: Resources, said: str | None) -> None:
     if said:
         view = pool(queued=1, resources=resources)
         assert said in plan([view], [HOST], NOW).waiting["f"]
-        two = [HOST, replace(HOST, name="other")]
+        two = [HOST, HOST._replace(name="other")]
         assert never_fits(resources, two), "a container runs on one node, not on the sum"
 
 
