@@ -24,6 +24,7 @@ from minimodal.home import open_home
 from tests.faults import table
 from tests.leftovers import adopt_orphans, nothing_left
 from tests.needs import missing_bubblewrap, missing_docker
+from tests.whole import RERUNS, is_whole, left_for_the_rest, workers
 
 # The tests start hundreds of programs: what those import is compiled once, not by each of them.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -126,8 +127,30 @@ LONGEST = [
 ]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="each test, on each backend")
+    parser.addoption("--rest", action="store_true", help="what a run without options leaves out")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    return workers(config)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if is_whole(config) and config.option.reruns is None:
+        config.option.reruns = RERUNS
+
+
+@pytest.hookimpl(trylast=True)  # what is `slow` has gone, and takes no turn
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The files that take longest first: the last one of a run would keep one worker alone."""
+    if is_whole(config) and not config.option.all:
+        rest = left_for_the_rest(items)
+        split: tuple[list[pytest.Item], list[pytest.Item]] = ([], [])
+        for item in items:
+            split[item in rest].append(item)
+        items[:] = split[config.option.rest]
+        config.hook.pytest_deselected(items=split[not config.option.rest])
     for item in items:
         table.describe(item)
 

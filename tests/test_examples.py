@@ -58,13 +58,15 @@ def everywhere() -> Iterator[Any]:
     for position, command in enumerate(ENDS):
         for name in ("process", "bubblewrap", "docker"):
             marks = [] if name == "process" else [getattr(pytest.mark, name)]
+            if command.startswith("ml_training"):  # it builds scikit-learn into an image
+                marks.append(pytest.mark.long)
             if position and name != ("bubblewrap", "docker")[position % 2]:
                 marks.append(pytest.mark.slow)
             if name != "process" or command.split()[0] not in MOUNTS:
                 yield pytest.param(name, command, marks=marks)
 
 
-@pytest.mark.timeout(170)  # the first one builds scikit-learn into an image
+@pytest.mark.timeout(170)
 @pytest.mark.parametrize(("where", "command"), list(everywhere()))
 def test_example(where: str, command: str, tmp_path: Path) -> None:
     example, *arguments = command.split()

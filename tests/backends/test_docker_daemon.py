@@ -58,6 +58,7 @@ async def echo(peer: Peer, text: bytes) -> None:
     await eventually(lambda: peer.data.endswith(text))
 
 
+@pytest.mark.long
 def test_f54_a_frozen_engine_holds_up_starts_and_not_what_runs(
     engine: PrivateDocker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,7 @@ def test_a_killed_executor_and_a_nested_call() -> None:
     assert f.sum_of_squares.remote(5) == 30
 
 
+@pytest.mark.long
 def test_a_hostile_container_harms_only_itself(far: Host) -> None:
     """It writes on the stream that its relay speaks on."""
     app = minimodal.App("hostile")

@@ -116,6 +116,7 @@ def meanwhile(work: Callable[[], None]) -> Iterator[None]:
     assert problems == []
 
 
+@pytest.mark.long
 def test_f86_no_call_is_lost_while_five_versions_are_deployed(
     up: Running, program: Program, own_home: Path, script: Path
 ) -> None:

@@ -22,7 +22,7 @@ from tests.faults import load
 from tests.leftovers import nothing_left
 from tests.private_docker import NEEDS, PrivateDocker, private_docker
 
-pytestmark = NEEDS
+pytestmark = [*NEEDS, pytest.mark.long]
 Seen = Callable[[str], None]
 
 

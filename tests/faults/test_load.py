@@ -84,6 +84,7 @@ def test_f92_many_queued_calls(opened: Opened, seen: Seen) -> None:
     seen(f"{each:.0f} bytes for each; ada's call takes {statistics.median(took) * 1e3:.0f} ms")
 
 
+@pytest.mark.long
 @pytest.mark.fault(
     "F93",
     injected="memory=10**6; two functions of one core each on a budget of one",

@@ -314,6 +314,7 @@ true
 """
 
 
+@pytest.mark.long
 def test_the_host_is_untouched_whatever_a_step_does(state: Home) -> None:
     before = fingerprint()
     lines: list[str] = []

@@ -284,6 +284,7 @@ def test_a_failing_dockerfile_instruction_is_named() -> None:
     on_bench(body)
 
 
+@pytest.mark.long
 def test_the_standard_library_has_bytecode_though_the_base_has_none() -> None:
     """Official Python images have none, and a container cannot keep what it compiles."""
 

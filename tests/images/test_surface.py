@@ -65,6 +65,7 @@ def test_from_registry(lab: Lab) -> None:
     assert lab.see(image, "seen = open('/setup').read()") == f"{lab.unique}\n"
 
 
+@pytest.mark.long
 def test_from_registry_add_python(lab: Lab, other_python: HostPython, downloads: None) -> None:
     tag = f"python:{VERSION}-slim"
     image = Image.from_registry(tag, add_python=other_python.minor, force_build=True)
