@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import gc
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import context
 from . import home as homes
 from .errors import NotRunningError
 from .face import client_threads
+from .garbage import RareCollections
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from .protocols import Reply
 
 DESCRIPTORS = 65536
-GARBAGE = 50_000  # objects that are made before Python looks for cycles among them
 
 
 class BackendSettings(NamedTuple):
@@ -276,7 +275,7 @@ class Host:
         home = open_home(self.config.home)
         engine_id = new_id("en")
         async with AsyncExitStack() as stack:
-            stack.enter_context(_rare_collections())
+            stack.enter_context(RareCollections())
             lock = stack.enter_context(
                 hold_engine_lock(home, engine_id, role=self.role, sole=self.role == "up")
             )
@@ -339,21 +338,6 @@ def _log_from(level: str) -> None:
     logging.getLogger("minimodal").setLevel(level.upper())
     if logging.lastResort is not None:
         logging.lastResort.setLevel(level.upper())
-
-
-@contextmanager
-def _rare_collections() -> Iterator[None]:
-    """Calls come and go by the thousand and leave no cycles. By Python's default, of 700 objects, a
-    tenth of the time that a call takes here would go into looking for some."""
-    before = gc.get_threshold()
-    ours = (GARBAGE, *before[1:])
-    if 0 < before[0] < GARBAGE:
-        gc.set_threshold(*ours)
-    try:
-        yield
-    finally:
-        if gc.get_threshold() == ours:
-            gc.set_threshold(*before)
 
 
 def _raise_descriptor_limit() -> None:

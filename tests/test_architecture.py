@@ -31,7 +31,7 @@ ROOMS = {
         endpoints experimental
         function functions
         ignore image image_arguments inline io_streams
-        bytecode localfiles lookup
+        bytecode garbage localfiles lookup
         mapping methods
         named
         option_types options

@@ -32,7 +32,6 @@ from .child import Child, Command, spawn
 from .identity import Identity, open_identity
 from .rlimit import limited
 from .sandbox import Sandbox
-from .sandbox_files import keep_files
 from .sandbox_plan import WALLS, Plan, Site, arguments_fd, plan
 from .sockets import SocketDirectories
 from .system_files import write_accounts
@@ -165,6 +164,8 @@ class BubblewrapBackend:
         return lambda command: limited(command, spec.resources, controllers, pids=True)
 
     async def _keep(self, sandbox: Sandbox, image: ImageSpec) -> None:
+        from .sandbox_files import keep_files  # few sandboxes are kept
+
         digest = self._builder.digest_of(image)
         meta = {"host": self._builder.host}
         await keep_files(self._site.home, self._identity.host_uid, sandbox, digest, meta)

@@ -6,10 +6,12 @@ asked for. `--version` and `--help` import none of them.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
 from minimodal import __version__
+from minimodal.garbage import RareCollections
 
 COMMANDS = {
     "init": "write a starter script that runs as it is",
@@ -58,6 +60,14 @@ exit codes:
 
 example: minimodal run examples/hello.py
 """
+
+
+def program() -> int:
+    """`main` with a process of its own."""
+    with RareCollections():
+        code = main()
+    gc.freeze()  # Python's last look for garbage would take 30 ms, to free what goes with the process
+    return code
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from minimodal.errors import Error
 from minimodal.types import EMPTY, Payload
 
-from . import peek
 from .masking import Mask
 
 if TYPE_CHECKING:
@@ -24,6 +23,8 @@ async def previews(
     Secrets of the function are hidden. A large value of an attached call, and the input of one that
     ended well, is nobody's any more.
     """
+    from . import peek  # when somebody looks
+
     given = value = EMPTY
     if live is not None:
         given = live.call.payload

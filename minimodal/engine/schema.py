@@ -12,7 +12,6 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
 
@@ -26,7 +25,7 @@ REMOTE_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "f
 
 def migrations() -> tuple[str, ...]:
     """The sections of schema.sql: the n-th one leads from version n to n + 1."""
-    text = resources.files(__package__).joinpath("schema.sql").read_text("utf-8")
+    text = Path(__file__).with_name("schema.sql").read_text("utf-8")
     return tuple(re.split(r"^-- version \d+$", text, flags=re.M)[1:])
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -282,4 +281,4 @@ def _host_key() -> str:
         release = Path("/etc/os-release").read_bytes()
     except OSError:
         release = b""
-    return hashlib.sha256(release + platform.machine().encode()).hexdigest()[:16]
+    return hashlib.sha256(release + os.uname().machine.encode()).hexdigest()[:16]

@@ -6,7 +6,6 @@ those files. What is said to uv itself (UV_*, uv.toml) wins.
 
 from __future__ import annotations
 
-import configparser
 import os
 import sys
 from collections.abc import Mapping
@@ -82,6 +81,8 @@ def local_paths(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 def _pip_options(env: Mapping[str, str], files: tuple[Path, ...]) -> dict[str, str]:
     """What pip would use: later files win, then the environment; [install] over [global]."""
+    import configparser  # when packages are installed
+
     options: dict[str, str] = {}
     for section in ("global", "install"):
         for file in files:
