@@ -19,7 +19,7 @@ import pytest
 from tests.needs import missing_bubblewrap, missing_docker
 
 TESTS = Path(__file__).parent
-EACH = ("backends/", "core/test_calling", "images/test_bad", "cli/test_image")
+EACH = ("backends/", "core/test_calling")
 BACKENDS = ("docker", "bubblewrap", "process")
 RERUNS = 2
 

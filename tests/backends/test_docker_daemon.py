@@ -24,7 +24,7 @@ from tests.docker_engine import (
 )
 from tests.private_docker import NEEDS, PrivateDocker, private_docker
 
-pytestmark = NEEDS
+pytestmark = [*NEEDS, pytest.mark.long]
 
 ECHO = HELLO + "while data := engine.recv(100): engine.sendall(data)\n"
 
@@ -58,7 +58,6 @@ async def echo(peer: Peer, text: bytes) -> None:
     await eventually(lambda: peer.data.endswith(text))
 
 
-@pytest.mark.long
 def test_f54_a_frozen_engine_holds_up_starts_and_not_what_runs(
     engine: PrivateDocker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,6 +108,7 @@ async def test_f87_the_wall_clock_jumps(own: Home, jump: float) -> None:
 ZONES = ("Europe/Madrid", "America/New_York", "Australia/Lord_Howe", "America/Santiago", "UTC")
 
 
+@pytest.mark.long
 @pytest.mark.anyio
 async def test_f88_a_local_tick_fires_once_through_gaps_and_overlaps(own: Home) -> None:
     """Ten years in five zones: every Sunday, as clocks change on Sundays in all of them.
