@@ -136,24 +136,24 @@ class DockerBackend:
                     container.forget()
 
     async def _start(self, spec: ContainerSpec, directory: Path) -> DockerContainer:
+        binds = await anyio.to_thread.run_sync(self._binds, spec, directory)
         network = await self._network_for(spec)
         try:
-            container = await self._start_in(spec, directory, network)
+            container = await self._start_in(spec, directory, binds, network)
         except DockerFailure as error:
             if not network.startswith("container:") or _is_about_image(error):
                 raise launch_error(spec, error, self._api) from error
             self._network.distrust()
             try:
-                container = await self._start_in(spec, directory, OWN)
+                container = await self._start_in(spec, directory, binds, OWN)
             except DockerFailure as again:
                 raise launch_error(spec, again, self._api) from again
         return container
 
     async def _start_in(
-        self, spec: ContainerSpec, directory: Path, network: str
+        self, spec: ContainerSpec, directory: Path, binds: list[Bind], network: str
     ) -> DockerContainer:
         started = agent_command if self._local else relay_command
-        binds = await anyio.to_thread.run_sync(self._binds, spec, directory)
         request = create_request(
             spec,
             self._owner,
