@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .engine import Engine
     from .pool import Pool
     from .records import Stored
+    from .session import Session
     from .slot import Slot
     from .store import Store
 
@@ -355,18 +356,27 @@ class Durable:
             self._known_specs[key] = spec
             return self._engine.add_pool(spec, "")
 
-    async def hand_back(self, calls: list[LiveCall]) -> None:
-        """On a graceful stop: what is unfinished waits for the next engine, without a loss.
-
-        Where it runs it is stopped first: the other engine may begin it at once.
-        """
+    def withhold(self, calls: list[LiveCall]) -> set[Session]:
+        """On a graceful stop: the calls are not begun here any more. Gives the containers to stop."""
         self._closing.set()
         sessions = {live.slot.session for live in calls if live.slot is not None}
         for live in calls:
             live.recording = True  # whatever its executor still answers comes too late
             live.pool.withdraw(live)
-        for session in sessions:
-            session.request_stop()
+            words = (
+                f"the engine stopped, and the next one goes on with {live.pool.name}: "
+                f"FunctionCall.from_id({live.call.id!r})"
+            )
+            waiters, live.waiters = live.waiters, ()
+            for waiter in waiters:
+                waiter(failed(CallState.LOST, "CallLost", words))
+        return sessions
+
+    async def hand_back(self, calls: list[LiveCall], sessions: set[Session]) -> None:
+        """What is unfinished waits for the next engine, without a loss.
+
+        Where it ran, in `sessions`, all has to end first: the other engine may begin it at once.
+        """
         with anyio.move_on_after(STOPPED_WITHIN):  # @exit may take longer
             for session in sessions:
                 await session.gone.wait()

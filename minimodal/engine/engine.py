@@ -345,19 +345,20 @@ class Engine:
 
     async def outcome_of(self, live: LiveCall) -> Outcome:
         """Wait for a call's end. Cancelling the wait does not cancel the call."""
-        if live.outcome is None:
-            event = anyio.Event()
+        if live.outcome is not None:
+            return live.outcome
+        event, told = anyio.Event(), list[Outcome]()
 
-            def woken(outcome: Outcome) -> None:
-                event.set()
+        def woken(outcome: Outcome) -> None:
+            told.append(outcome)
+            event.set()
 
-            live.then(woken)
-            try:
-                await event.wait()
-            finally:
-                live.forget(woken)
-        assert live.outcome is not None
-        return live.outcome
+        live.then(woken)
+        try:
+            await event.wait()
+        finally:
+            live.forget(woken)
+        return told[0]
 
     def find(self, call_id: str) -> LiveCall:
         live = self.calls.get(call_id)
@@ -475,7 +476,8 @@ class Engine:
                 if not live.durable:
                     self.finish(live, failed(CallState.LOST, "CallLost", words))
                     live.pool.withdraw(live)
-        await self.durable.hand_back(kept)
-        await self.sandboxes.close_app(None)
+        sessions = self.durable.withhold(kept)
         for pool in self.pools.values():
             self._close_pool(pool)
+        await self.durable.hand_back(kept, sessions)
+        await self.sandboxes.close_app(None)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import minimodal
 from minimodal.config import load_config
-from minimodal.errors import CallCancelled, NotFoundError
+from minimodal.engine import durable
+from minimodal.errors import CallCancelled, CallLost, NotFoundError
 from minimodal.host import Host
 
 SCRIPT = Path(__file__).parent / "script.py"
@@ -136,3 +140,35 @@ def test_leaving_the_app_cancels_what_was_spawned(own_home: Path, tmp_path: Path
             call = script.work.spawn(5, str(tmp_path / "marks"), str(gate))
         with pytest.raises(CallCancelled):
             call.get(timeout=20)
+
+
+together = minimodal.App("together")
+
+
+@together.function(serialized=True, max_containers=1)
+@minimodal.concurrent(max_inputs=2)
+async def waits() -> None:
+    await asyncio.sleep(60)
+
+
+def test_who_waits_for_a_call_that_is_handed_on_is_told(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durable, "STOPPED_WITHIN", 30.0)
+    with ThreadPoolExecutor(1) as threads:
+        with Host(load_config({"backend": "process", "home": own_home})) as host:
+            together.deploy()
+            kept = waits.spawn()
+            attached = threads.submit(waits.remote)
+            while host.running_of("waits") < 2:
+                time.sleep(0.01)  # nobody tells
+            began = time.monotonic()
+        assert time.monotonic() - began < 10
+        with pytest.raises(
+            CallLost, match="goes on with waits"
+        ):  # it is on record: one of a deployed app
+            attached.result(10)
+    with Host(load_config({"backend": "process", "home": own_home})):
+        with pytest.raises(TimeoutError):
+            kept.get(timeout=0)
+        kept.cancel()
