@@ -10,7 +10,7 @@ import contextlib
 import io
 import json
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import IO, Any
 
 import anyio
 import anyio.lowlevel
@@ -18,6 +18,7 @@ import anyio.lowlevel
 from .docker_requests import ANSWER_WITHIN, RETRY_DELAYS, DockerFailure, Requests, tolerating
 
 START_WITHIN = 60.0  # create and start: the engine works, possibly on a loaded machine
+CHUNK = 256 << 10  # bytes of an upload
 USUAL_PACE = 5.0  # a create takes 10 ms, on a loaded machine 200
 
 
@@ -150,14 +151,20 @@ class DockerApi:
         ) as stream:
             yield stream
 
-    async def put_archive(self, container: str, path: str, tar: Any) -> None:
+    async def put_archive(self, container: str, path: str, tar: bytes | IO[bytes]) -> None:
         """Unpack a tar archive (an open file, or bytes) into a container, started or not."""
         handle = self._client.containers.container(container)
+        file = io.BytesIO(tar) if isinstance(tar, bytes) else tar
 
-        def put() -> Any:  # each attempt with a file of its own: it is closed at the end of one
-            return handle.put_archive(path, io.BytesIO(tar) if isinstance(tar, bytes) else tar)
+        async def chunks() -> AsyncIterator[bytes]:
+            # aiohttp would close a file that it is given, in a thread, at the moment that we do.
+            file.seek(0)
+            while chunk := file.read(CHUNK):
+                yield chunk
 
-        await self._requests.ask("copy files", put, within=None)
+        await self._requests.ask(
+            "copy files", lambda: handle.put_archive(path, chunks()), within=None
+        )
 
     async def commit(
         self, container: str, repository: str, message: str, config: Mapping[str, Any]

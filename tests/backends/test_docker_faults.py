@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -254,3 +255,18 @@ def test_a_kill_that_the_engine_refuses_is_left_to_the_removal(
         assert await none_left(backend)
 
     with_rule(monkeypatch, once("POST .*/kill", action, times=9), body)
+
+
+@pytest.mark.docker
+def test_an_uploaded_file_is_closed_by_who_opened_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """aiohttp closes files in a thread: closed twice at once, one raises there and ends the engine."""
+
+    async def body(backend: DockerBackend) -> None:
+        with tempfile.TemporaryFile() as file:
+            file.write(bytes(8 << 20))
+            with anyio.move_on_after(0.2):
+                await backend._api.put_archive("nobody", "/", file)
+            await anyio.sleep(0.2)  # for a thread
+            assert not file.closed
+
+    with_rule(monkeypatch, once("PUT .*/archive", Hold(anyio.Event())), body)
