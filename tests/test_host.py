@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+import minimodal
 from minimodal.config import load_config
+from minimodal.errors import CallCancelled
 from minimodal.host import Host
 
 
@@ -37,3 +41,25 @@ def test_what_the_program_sets_meanwhile_stays() -> None:
     with Host(load_config({"backend": "process"})):
         gc.set_threshold(1000, 10, 10)
     assert gc.get_threshold() == (1000, 10, 10)
+
+
+replaced = minimodal.App("replaced")
+
+
+@replaced.function(serialized=True)
+def runs_on() -> None:
+    time.sleep(60)
+
+
+def test_it_ends_while_a_call_finishes_on_code_that_was_replaced() -> None:
+    """Its last call takes a pool with it: while the engine goes through them."""
+    with ThreadPoolExecutor(1) as threads:
+        with Host(load_config({"backend": "process"})) as host:
+            replaced.run().__enter__()  # and it is still open at the end
+            call = threads.submit(runs_on.remote)
+            while not host.running_of("runs_on"):
+                time.sleep(0.01)  # nobody tells
+            [pool] = host.engine.pools.values()
+            host.loop.call_soon_threadsafe(host.engine.drain, pool)
+        with pytest.raises(CallCancelled):
+            call.result(10)

@@ -477,7 +477,7 @@ class Engine:
                     self.finish(live, failed(CallState.LOST, "CallLost", words))
                     live.pool.withdraw(live)
         sessions = self.durable.withhold(kept)
-        for pool in self.pools.values():
+        for pool in list(self.pools.values()):  # one that drains goes with its last call
             self._close_pool(pool)
         await self.durable.hand_back(kept, sessions)
         await self.sandboxes.close_app(None)
