@@ -113,9 +113,11 @@ def recipe_key(parts: Iterable[Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if hasattr(value, "_asdict"):
-        named = [(name, _plain(v)) for name, v in value._asdict().items()]
-        return (type(value).__name__, named)
+    fields = getattr(type(value), "_fields", None) or getattr(
+        type(value), "__dataclass_fields__", ()
+    )
+    if fields:  # a record of ours, or a user's argument
+        return (type(value).__name__, [(name, _plain(getattr(value, name))) for name in fields])
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     if isinstance(value, Path):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -415,6 +416,21 @@ def test_imports_raise_only_in_their_own_image(monkeypatch: pytest.MonkeyPatch) 
         enter(mine)
     with pytest.raises(ValueError, match="x"), other.imports():
         raise ValueError("x")
+
+
+@dataclass
+class Wanted:
+    size: int
+
+
+def fill(wanted: Wanted) -> None: ...
+
+
+def test_what_a_build_function_is_given_tells_recipes_apart() -> None:
+    recipes = [
+        Image.debian_slim().run_function(fill, args=(Wanted(size),))._recipe() for size in (1, 2, 1)
+    ]
+    assert recipes[0] == recipes[2] != recipes[1]
 
 
 def test_a_recipe_is_the_same_where_files_are_missing(tmp_path: Path) -> None:
