@@ -2,7 +2,7 @@
 
 In several processes, a file in one of them; what a busy machine made fail is tried again, and said.
 To take minutes and not a quarter of an hour it leaves two things for `pytest --rest`, which `.ci/run`
-runs afterwards: what is marked `long`, and the other backends. A test of what the platform does,
+runs too: what is marked `long`, and the other backends. A test of what the platform does,
 whatever runs the containers, takes its turn on one kind of container; how a call gets through each of
 them has tests that always run (`EACH`). `pytest --all` leaves nothing.
 """

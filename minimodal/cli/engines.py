@@ -85,7 +85,7 @@ class Engines:
     def _on_record(self, op: str, fields: dict[str, Any]) -> dict[str, Any]:
         import anyio
 
-        from minimodal.engine.ops import Caller, Ops
+        from minimodal.engine.ops import USER, Ops
         from minimodal.engine.quotas import QuotaOps
         from minimodal.engine.record_ops import RecordOps
         from minimodal.engine.store import open_store
@@ -98,7 +98,7 @@ class Engines:
                 QuotaOps(ops, store.quotas)
                 if not ops.has(op):
                     self.need_one()
-                reply: Any = ops.find(op)(Caller(), fields, EMPTY)
+                reply: Any = ops.find(op)(USER, fields, EMPTY)
                 return dict((await reply).fields)
 
         return anyio.run(work)

@@ -17,7 +17,7 @@ from minimodal.protocols import Reply
 from minimodal.types import Call, FunctionSpec, Payload, WebEndpoint, WebRoute, new_id
 
 from .exchange import Exchange, web_of
-from .ops import Caller, Fields
+from .ops import USER, Caller, Fields
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -133,7 +133,7 @@ class Web:
         before = len(self._engine.pools)
         fields = {"key": route.key, "changes": changes, "variant": variant}
         reply = self._engine.ops.find("function.variant")(
-            Caller(), fields, pickling.dumps(((), values))
+            USER, fields, pickling.dumps(((), values))
         )
         assert isinstance(reply, Reply)
         key: str = reply.fields["key"]
